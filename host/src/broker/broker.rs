@@ -1,0 +1,142 @@
+//! One broker, as the rest of the host sees it.
+
+use super::driver::{Connection, Features, Ready, SubscribeRequest};
+use super::{BrokerError, Event, Limits, Qos, Subscription, SubscriptionSettings, Topic};
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// One broker: checks, limits and timeouts, once for all backends.
+pub struct Broker {
+    name: String,
+    connection: Arc<dyn Connection>,
+    limits: Limits,
+    seed: u64,
+    ids: AtomicU64,
+}
+
+impl Broker {
+    /// A broker behind a connection. `name` is the capability's id, for logs.
+    #[must_use]
+    pub fn new(name: impl Into<String>, connection: Arc<dyn Connection>, limits: Limits) -> Arc<Self> {
+        // The keys of a RandomState come from the operating system.
+        Self::with_seed(name, connection, limits, RandomState::new().build_hasher().finish())
+    }
+
+    /// As [`new`](Self::new); all randomness comes from the seed: the ids that
+    /// are filled in and the jitter of back-offs.
+    #[must_use]
+    pub fn with_seed(
+        name: impl Into<String>,
+        connection: Arc<dyn Connection>,
+        limits: Limits,
+        seed: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), connection, limits, seed, ids: AtomicU64::new(0) })
+    }
+
+    /// The capability's id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the broker can do by itself.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.connection.features()
+    }
+
+    /// Publishes an event and returns once the broker has taken responsibility:
+    /// at qos 0 at once, at qos 1 and 2 after its acknowledgement. An empty id
+    /// is filled in with a unique one, an empty source with `publisher`.
+    ///
+    /// # Errors
+    /// `TooLarge` and `Unsupported` where the event breaks a limit,
+    /// `Unavailable` where the broker has not answered within `timeout`, and
+    /// whatever the broker refuses with. After `Unavailable` the event may
+    /// have arrived nevertheless.
+    pub async fn publish(
+        &self,
+        publisher: &str,
+        topic: &Topic,
+        mut event: Event,
+        qos: Qos,
+        timeout: Duration,
+    ) -> Result<(), BrokerError> {
+        self.check_qos(qos)?;
+        if event.id.is_empty() {
+            event.id = self.unique_id();
+        }
+        if event.source.is_empty() {
+            event.source.push_str(publisher);
+        }
+        self.limits.check(&event)?;
+        let publish = self.connection.publish(topic, Arc::new(event), qos, Some(publisher));
+        match tokio::time::timeout(timeout, publish).await {
+            Ok(Err(BrokerError::Timeout)) | Err(_) => Err(BrokerError::Unavailable(format!(
+                "broker `{}` did not take the event within {timeout:?}",
+                self.name
+            ))),
+            Ok(result) => result,
+        }
+    }
+
+    /// Opens a subscription, and returns once the broker has confirmed it: waits
+    /// without limit while the broker cannot be reached.
+    ///
+    /// # Errors
+    /// What the broker cannot do or refuses.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        settings: SubscriptionSettings,
+    ) -> Result<Arc<Subscription>, BrokerError> {
+        self.check_qos(settings.qos)?;
+        if settings.group.is_some() && !self.features().queue {
+            return Err(BrokerError::Unsupported(format!("broker `{}` has no queues", self.name)));
+        }
+        let request = SubscribeRequest {
+            label: settings.label.clone(),
+            filter: settings.filter.clone(),
+            group: settings.group.clone(),
+            qos: settings.qos,
+            max_in_flight: settings.max_in_flight,
+            max_in_flight_bytes: settings.max_in_flight_bytes,
+            not_from: settings.not_from.clone(),
+            ready: Ready(Arc::new(|| {})),
+        };
+        let source = self.connection.subscribe(request).await?;
+        Ok(Subscription::new(settings, source))
+    }
+
+    /// Ends the connection after what was settled and published has been sent,
+    /// within `grace`.
+    pub async fn close(&self, grace: Duration) {
+        self.connection.close(grace).await;
+    }
+
+    fn check_qos(&self, qos: Qos) -> Result<(), BrokerError> {
+        let qos_max = self.features().qos_max;
+        if qos <= qos_max {
+            return Ok(());
+        }
+        Err(BrokerError::Unsupported(format!(
+            "broker `{}` keeps qos {qos_max} at most, not {qos}",
+            self.name
+        )))
+    }
+
+    fn unique_id(&self) -> String {
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
+        format!("{:016x}-{number}", self.seed)
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("name", &self.name).finish_non_exhaustive()
+    }
+}

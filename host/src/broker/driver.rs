@@ -1,0 +1,188 @@
+//! What a backend implements.
+//!
+//! Drivers are thin. Retry, back-off, dead letters, deduplication, limits and
+//! topic checks live once, above these traits, in [`Broker`](super::Broker) and
+//! [`Subscription`](super::Subscription). A driver returns its errors as they
+//! are, with their kind; the core wraps and retries.
+
+use super::{BrokerError, Event, Qos, Topic, TopicFilter};
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a kind of broker can do by itself. What it lacks the core supplies
+/// where it can, and configuration refuses where it cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Subscribers can share a queue.
+    pub queue: bool,
+    /// The highest quality of service.
+    pub qos_max: Qos,
+    /// [`Settlement::Return`] is understood: the broker holds an event back
+    /// and delivers it again, counting attempts.
+    pub delayed_redelivery: bool,
+    /// A subscription can begin in the past.
+    pub replay: bool,
+    /// The broker can be reached by other processes.
+    pub network: bool,
+}
+
+/// One broker, reached with one set of connection settings.
+///
+/// Dropping it ends everything at once; [`close`](Self::close) ends it well.
+#[async_trait]
+pub trait Connection: Send + Sync + 'static {
+    /// What this broker can do.
+    fn features(&self) -> Features;
+
+    /// Publishes an event. Returns once the broker has taken responsibility:
+    /// at qos 1 and 2 after its acknowledgement. Called concurrently. May wait
+    /// without limit while the broker cannot be reached; the core sets the
+    /// limit, and drops the call at it. A call that was dropped may still have
+    /// its effect.
+    ///
+    /// `from` is the publisher's name, for [`SubscribeRequest::not_from`];
+    /// brokers outside the process ignore it.
+    async fn publish(
+        &self,
+        topic: &Topic,
+        event: Arc<Event>,
+        qos: Qos,
+        from: Option<&str>,
+    ) -> Result<(), BrokerError>;
+
+    /// Publishes a dead letter. As [`publish`](Self::publish), except that a
+    /// broker inside the process has room reserved for these, so that an event
+    /// that nobody can handle makes way while its topics are full.
+    async fn publish_dead_letter(
+        &self,
+        topic: &Topic,
+        event: Arc<Event>,
+        qos: Qos,
+        from: Option<&str>,
+    ) -> Result<(), BrokerError> {
+        self.publish(topic, event, qos, from).await
+    }
+
+    /// Opens a subscription and returns once the broker has confirmed it. An
+    /// unreachable broker is no error: the call goes on trying, and is dropped
+    /// by who does not want to wait. An error is final: the broker refused.
+    async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError>;
+
+    /// Ends the connection after what was settled and published has been sent,
+    /// within `grace`. Sessions that the broker keeps stay.
+    async fn close(&self, grace: Duration);
+}
+
+/// What a subscription asks of the broker.
+#[derive(Clone)]
+pub struct SubscribeRequest {
+    /// What tells this subscription from others of the same process, and is
+    /// the same after a restart: the component's or the group's name and the
+    /// filter. For sessions and logs.
+    pub label: String,
+    /// The topics.
+    pub filter: TopicFilter,
+    /// The group that shares the queue; `None` for a topic subscription, of
+    /// which every subscriber gets every event.
+    pub group: Option<String>,
+    /// The quality of service to ask for.
+    pub qos: Qos,
+    /// The most events that may be buffered in the driver or unsettled, together.
+    pub max_in_flight: usize,
+    /// The largest number of bytes, likewise. One event above it may be taken
+    /// when nothing else is there.
+    pub max_in_flight_bytes: usize,
+    /// Events that this name published through the same connection are not
+    /// wanted. Only brokers inside the process know it; others ignore it.
+    pub not_from: Option<String>,
+    /// To be called whenever [`Source::take`] may have something, or has ended.
+    pub ready: Ready,
+}
+
+/// Called by a driver when a [`Source`] has something to take. Cheap, never
+/// blocks, may be called from any thread and more often than needed.
+///
+/// It wakes the takers, and a waker is foreign code: a driver holds no lock of
+/// its own meanwhile, and does not call it from within [`Source::take`].
+#[derive(Clone)]
+pub struct Ready(pub Arc<dyn Fn() + Send + Sync>);
+
+impl Ready {
+    /// Tells the core that there may be something to take.
+    pub fn notify(&self) {
+        (self.0)();
+    }
+}
+
+/// Names one delivery within its source, until it is settled. A broker that
+/// repeats a delivery that is not settled yet does not get it a second token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// One event as the broker delivered it.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// For settling it.
+    pub token: Token,
+    /// The event, complete: `id`, `source` and `kind` are filled in.
+    pub event: Arc<Event>,
+    /// The topic that it was published to.
+    pub topic: Topic,
+    /// The quality of service of this delivery. At 0 it is settled already.
+    pub qos: Qos,
+    /// Which delivery this is, where the broker counts; from 1.
+    pub attempt: Option<u32>,
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is done with.
+    Ack,
+    /// It is to be delivered again, to any subscriber, not before the delay.
+    /// `charged` says whether it counts as an attempt. Only for brokers with
+    /// [`Features::delayed_redelivery`].
+    Return {
+        /// How long to hold it back.
+        delay: Duration,
+        /// Whether the next delivery's attempt is one higher.
+        charged: bool,
+    },
+}
+
+/// The receiving side of one open subscription.
+///
+/// Nothing here runs a guest, and nothing waits for one: the connection goes on
+/// being served while deliveries are unsettled.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// Moves up to `max` events that have arrived to `into`, in their order,
+    /// without waiting. Nothing to take is no error; nor is an outage. Calls
+    /// of one source come one after the other, while the core holds its lock:
+    /// nothing in here calls back.
+    ///
+    /// # Errors
+    /// The subscription has ended for good.
+    fn take(&self, max: usize, into: &mut Vec<Incoming>) -> Result<(), BrokerError>;
+
+    /// Settles a delivery. Never blocks; a second time it has no effect. While
+    /// the broker cannot be reached, an acknowledgement is kept until it is back,
+    /// or dropped where the broker will deliver the event again in any case.
+    fn settle(&self, token: Token, settlement: Settlement);
+
+    /// Waits until the broker knows of an acknowledgement: at qos 1 until it is
+    /// written to the connection, at qos 2 until the broker has confirmed it.
+    ///
+    /// # Errors
+    /// `LeaseExpired` where it came too late: the event will be delivered again.
+    async fn confirmed(&self, token: Token) -> Result<(), BrokerError>;
+
+    /// How many events were dropped at qos 0 because the buffer was full.
+    fn dropped(&self) -> u64;
+
+    /// Stops taking events from the broker. What is unsettled can still be
+    /// settled until the connection is closed. What was buffered goes back to
+    /// the broker, and `take` finds nothing any more.
+    fn stop(&self);
+}

@@ -1,0 +1,49 @@
+//! The event: an envelope in the terms of CloudEvents 1.0, and its payload.
+
+use bytes::Bytes;
+
+/// A message, as components and backends exchange it.
+///
+/// `source` and `id` together identify it. Where it came from and how often it
+/// was tried belong to a delivery, not to the event: see
+/// [`Lease`](crate::broker::Lease).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Unique within `source`. Never empty once an event has left its publisher.
+    pub id: String,
+    /// The context in which the event happened, a URI reference.
+    pub source: String,
+    /// The kind of occurrence: the attribute `type` of CloudEvents.
+    pub kind: String,
+    /// The payload, opaque to the host.
+    pub data: Bytes,
+    /// The media type of `data`, where known.
+    pub content_type: Option<String>,
+    /// Further attributes, in order; a name may occur twice.
+    pub attributes: Vec<(String, String)>,
+    /// Events that share a key are delivered in order, where a subscription
+    /// orders by key.
+    pub ordering_key: Option<String>,
+}
+
+impl Event {
+    /// What the event counts against limits, in bytes: its payload and the
+    /// text of all its attributes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let attributes: usize = self.attributes.iter().map(|(k, v)| k.len() + v.len()).sum();
+        self.id.len()
+            + self.source.len()
+            + self.kind.len()
+            + self.data.len()
+            + self.content_type.as_ref().map_or(0, String::len)
+            + self.ordering_key.as_ref().map_or(0, String::len)
+            + attributes
+    }
+
+    /// The first value of an attribute.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+}

@@ -1,0 +1,36 @@
+//! The portable core: events, topics, subscriptions and their delivery.
+//!
+//! Nothing here knows WIT or wasmtime, and nothing knows a particular broker.
+//! Backends implement the traits of [`driver`]; the runtime and the command line
+//! use [`Broker`], [`Subscription`] and [`Lease`].
+
+// `Broker` is what the module is about: the file of that name is no second one.
+#[allow(clippy::module_inception)]
+mod broker;
+mod delivery;
+mod error;
+mod event;
+mod lease;
+mod limits;
+mod qos;
+mod retry;
+mod settings;
+mod stats;
+mod subscription;
+mod topic;
+
+pub mod driver;
+
+pub use broker::Broker;
+pub use error::BrokerError;
+pub use event::Event;
+pub use lease::{Lease, Verdict};
+pub use limits::Limits;
+pub use qos::Qos;
+pub use retry::{RETRY_DELAY_MAX, RetryPolicy};
+pub use settings::{
+    ACK_DEADLINE, DedupeWindow, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, SubscriptionSettings,
+};
+pub use stats::Stats;
+pub use subscription::Subscription;
+pub use topic::{TOPIC_BYTES_MAX, Topic, TopicError, TopicFilter};

@@ -1,0 +1,7 @@
+//! The host functions of `wasi:pubsub-data@0.2.0-draft`.
+
+mod basic;
+mod pull;
+mod stream;
+
+pub use stream::EventStream;

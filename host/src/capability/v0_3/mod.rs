@@ -1,0 +1,32 @@
+//! The host functions of `wasi:pubsub-data@0.3.0-draft`.
+
+mod basic;
+mod pull;
+mod stream;
+
+use super::bindings::Error;
+use super::session::Session;
+use super::{HasPubSub, PubSubCtxView};
+use std::sync::Arc;
+use wasmtime::{AsContextMut, Result};
+use wasmtime::component::{Access, Accessor};
+
+/// The session of the instance that calls; `Err` where the call was abandoned.
+fn enter<T: 'static>(access: &mut Access<'_, T, HasPubSub>) -> Result<Result<Arc<Session>, Error>> {
+    let session = {
+        let view: PubSubCtxView<'_> = access.get();
+        Arc::clone(view.session)
+    };
+    if session.has_abandoned() {
+        let root = access.as_context_mut().async_call_stack()?.last();
+        if root.is_some_and(|task| session.is_abandoned(task)) {
+            return Ok(Err(Error::Closed));
+        }
+    }
+    Ok(Ok(session))
+}
+
+/// The same, from an asynchronous host function.
+fn session<T: 'static>(accessor: &Accessor<T, HasPubSub>) -> Result<Result<Arc<Session>, Error>> {
+    accessor.with(|mut access| enter(&mut access))
+}

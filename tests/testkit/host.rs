@@ -1,0 +1,222 @@
+//! The host as a process, for tests from end to end.
+
+use crate::process::{self, Lines, Stream};
+use crate::wait::{DEADLINE, eventually};
+use rustix::process::Signal;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// The path of the program `wasi-pubsub`: what `WASI_PUBSUB_BIN` names, or else
+/// it is built, with the profile that this test was built with.
+///
+/// # Panics
+/// When it is not there, or cannot be built.
+#[must_use]
+pub fn host_binary() -> &'static Path {
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| match std::env::var_os("WASI_PUBSUB_BIN") {
+        Some(path) => {
+            let path = PathBuf::from(path);
+            assert!(path.is_file(), "WASI_PUBSUB_BIN names {}, which is no file", path.display());
+            path
+        }
+        None => build(),
+    });
+    &BINARY
+}
+
+/// The features of the whole workspace are those of a test run of it, so that
+/// nothing is built a second time.
+fn build() -> PathBuf {
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--workspace", "--bin", "wasi-pubsub", "--message-format", "json-render-diagnostics"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let output = command.output().expect("cargo can be started");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo cannot build the host:\n{errors}");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|message| {
+            let is_host = message["target"]["name"] == "wasi-pubsub";
+            message["executable"].as_str().filter(|_| is_host).map(PathBuf::from)
+        })
+        .expect("cargo names the program that it has built")
+}
+
+/// How to start the host.
+#[derive(Debug)]
+pub struct HostCommand {
+    command: Command,
+    text: String,
+}
+
+impl HostCommand {
+    /// The host with these arguments, in a folder. No variable of the test's
+    /// environment that configures the host or its logs reaches it.
+    #[must_use]
+    pub fn new<A: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = A>) -> Self {
+        let mut command = Command::new(host_binary());
+        let mut text = "wasi-pubsub".to_owned();
+        for argument in arguments {
+            text.push(' ');
+            text.push_str(&argument.as_ref().to_string_lossy());
+            command.arg(argument);
+        }
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("WASI_PUBSUB_") || name_text == "RUST_LOG" {
+                command.env_remove(&name);
+            }
+        }
+        command.current_dir(folder);
+        Self { command, text }
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Starts it, with this text as its standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_with_input(mut self, input: &str) -> Host {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            self.command.spawn().unwrap_or_else(|e| panic!("cannot start `{}`: {e}", self.text));
+        let lines = Lines::default();
+        lines.follow(Stream::Out, child.stdout.take().expect("its output is piped"));
+        lines.follow(Stream::Err, child.stderr.take().expect("its errors are piped"));
+        let mut stdin = child.stdin.take().expect("its input is piped");
+        let input = input.to_owned();
+        // In a thread: who doesn't read would hold the test up. A failure to
+        // write means that it has ended, which the test sees by its exit code.
+        std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+        Host { child, lines, text: self.text }
+    }
+
+    /// Starts it, with empty standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(self) -> Host {
+        self.start_with_input("")
+    }
+}
+
+/// A running host. It is killed when dropped.
+#[derive(Debug)]
+pub struct Host {
+    child: Child,
+    lines: Lines,
+    text: String,
+}
+
+impl Host {
+    /// What it has written so far.
+    #[must_use]
+    pub fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until a line of that stream contains a text.
+    ///
+    /// # Panics
+    /// After [`DEADLINE`], or once it has ended, with all that it has written.
+    pub async fn wait_for(&mut self, stream: Stream, text: &str) {
+        self.wait_for_count(stream, text, 1).await;
+    }
+
+    /// Waits until that many lines of that stream contain a text.
+    ///
+    /// # Panics
+    /// After [`DEADLINE`], or once it has ended, with all that it has written.
+    pub async fn wait_for_count(&mut self, stream: Stream, text: &str, count: usize) {
+        let end = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            // Asked before the lines are read: what an ended process has
+            // written may still be on its way through the pipe.
+            let ended = self.child.try_wait().expect("the state of the host");
+            if self.lines.count(stream, text) >= count {
+                return;
+            }
+            let found = self.lines.count(stream, text);
+            assert!(
+                tokio::time::Instant::now() < end,
+                "`{}`: found `{text}` {found} times, not {count}, within {DEADLINE:?} (ended: {ended:?}):\n{}",
+                self.text,
+                self.lines.dump()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Asks it to end, with SIGTERM.
+    pub fn terminate(&self) {
+        process::signal(&self.child, Signal::TERM);
+    }
+
+    /// Asks it to end, with SIGINT.
+    pub fn interrupt(&self) {
+        process::signal(&self.child, Signal::INT);
+    }
+
+    /// Ends it at once, with SIGKILL.
+    pub fn kill(&mut self) {
+        process::kill(&mut self.child);
+    }
+
+    /// Waits until it has ended; its exit code, `None` where a signal ended it.
+    ///
+    /// # Panics
+    /// After [`DEADLINE`].
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let code = process::ended(&mut self.child, &self.text, DEADLINE).await.code();
+        // Its last lines are read once the pipes are closed: give the readers
+        // until two looks in a row find nothing new.
+        let mut before = usize::MAX;
+        eventually(DEADLINE, "all its lines were read", || {
+            let now = self.lines.dump().len();
+            std::mem::replace(&mut before, now) == now
+        })
+        .await;
+        code
+    }
+
+    /// Waits until it has ended by itself, and demands an exit code.
+    ///
+    /// # Panics
+    /// After [`DEADLINE`], or with another code, with all that it has written.
+    pub async fn expect_exit(&mut self, code: i32) {
+        let found = self.exit_code().await;
+        assert_eq!(found, Some(code), "exit code of `{}`:\n{}", self.text, self.lines.dump());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        process::kill(&mut self.child);
+        if std::thread::panicking() {
+            eprintln!("`{}` wrote:\n{}", self.text, self.lines.dump());
+        }
+    }
+}
