@@ -35,6 +35,7 @@ pub fn verdict(returned: impl IntoVerdict) -> Result<(), Error> {
 }
 
 /// The exit status of an async `main`, its error written to standard error.
+#[expect(clippy::result_unit_err, reason = "the type of `wasi:cli/run`")]
 pub fn exit_status(returned: impl IntoVerdict) -> Result<(), ()> {
     let verdict = verdict(returned);
     verdict.map_err(|error| eprintln!("Error: {error}"))

@@ -1,5 +1,9 @@
 //! Runs WebAssembly components as publish/subscribe services.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod backends;
 pub mod broker;
 pub mod capability;
+pub mod cli;
+pub mod config;
+pub mod runtime;

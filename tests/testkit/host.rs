@@ -153,17 +153,17 @@ impl Host {
     pub async fn wait_for_count(&mut self, stream: Stream, text: &str, count: usize) {
         let end = tokio::time::Instant::now() + DEADLINE;
         loop {
-            // Asked before the lines are read: what an ended process has
-            // written may still be on its way through the pipe.
-            let ended = self.child.try_wait().expect("the state of the host");
-            if self.lines.count(stream, text) >= count {
+            // Asked before the lines are counted: what is complete stays as it is.
+            let complete = self.lines.complete();
+            let found = self.lines.count(stream, text);
+            if found >= count {
                 return;
             }
-            let found = self.lines.count(stream, text);
             assert!(
-                tokio::time::Instant::now() < end,
-                "`{}`: found `{text}` {found} times, not {count}, within {DEADLINE:?} (ended: {ended:?}):\n{}",
+                !complete && tokio::time::Instant::now() < end,
+                "`{}` wrote `{text}` {found} times, not {count}, {}:\n{}",
                 self.text,
+                if complete { "before it ended".to_owned() } else { format!("within {DEADLINE:?}") },
                 self.lines.dump()
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -191,14 +191,7 @@ impl Host {
     /// After [`DEADLINE`].
     pub async fn exit_code(&mut self) -> Option<i32> {
         let code = process::ended(&mut self.child, &self.text, DEADLINE).await.code();
-        // Its last lines are read once the pipes are closed: give the readers
-        // until two looks in a row find nothing new.
-        let mut before = usize::MAX;
-        eventually(DEADLINE, "all its lines were read", || {
-            let now = self.lines.dump().len();
-            std::mem::replace(&mut before, now) == now
-        })
-        .await;
+        eventually(DEADLINE, "its last lines were read", || self.lines.complete()).await;
         code
     }
 

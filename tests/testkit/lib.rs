@@ -27,3 +27,6 @@ pub use mosquitto::{Mosquitto, MosquittoBuilder, mosquitto_binary};
 pub use process::{Lines, Stream};
 pub use proxy::{Cutter, Proxy};
 pub use wait::{DEADLINE, eventually, free_port, within};
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use crate::wait::eventually;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +19,16 @@ pub enum Stream {
 
 /// The lines that a process has written so far, in the order of arrival.
 #[derive(Clone, Debug, Default)]
-pub struct Lines(Arc<Mutex<Vec<(Stream, String)>>>);
+pub struct Lines {
+    lines: Arc<Mutex<Vec<(Stream, String)>>>,
+    open: Arc<AtomicUsize>,
+}
 
 impl Lines {
     /// Reads a stream to its end, in a thread of its own.
     pub(crate) fn follow(&self, stream: Stream, from: impl Read + Send + 'static) {
         let lines = self.clone();
+        lines.open.fetch_add(1, Ordering::SeqCst);
         std::thread::spawn(move || {
             let mut reader = BufReader::new(from);
             let mut bytes = Vec::new();
@@ -32,7 +37,14 @@ impl Lines {
                 lines.lock().push((stream, text.trim_end_matches(['\n', '\r']).to_owned()));
                 bytes.clear();
             }
+            lines.open.fetch_sub(1, Ordering::SeqCst);
         });
+    }
+
+    /// Whether all streams were read to their ends.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.open.load(Ordering::SeqCst) == 0
     }
 
     /// The lines of one stream.
@@ -66,7 +78,7 @@ impl Lines {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Stream, String)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

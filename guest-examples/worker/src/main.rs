@@ -9,13 +9,13 @@ use std::time::Duration;
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let subscription = args.next().unwrap_or_else(|| "orders/+".into());
-    let mut left: usize = args.next().map_or(Ok(usize::MAX), |count| count.parse())?;
+    let mut left: u32 = args.next().map_or(Ok(u32::MAX), |count| count.parse())?;
     while left > 0 {
-        let batch = match pull(&subscription, 8, Duration::from_secs(5)) {
+        let batch = match pull(&subscription, left.min(8), Duration::from_secs(5)) {
             Err(Error::Closed) => return Ok(()),
             batch => batch?,
         };
-        for delivery in batch.into_iter().take(left) {
+        for delivery in batch {
             match work(&delivery) {
                 Ok(()) => delivery.ack()?,
                 Err(Error::Rejected(reason)) => delivery.reject(reason)?,

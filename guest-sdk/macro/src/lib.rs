@@ -2,6 +2,9 @@
 
 mod expand;
 mod signature;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use proc_macro::TokenStream;
 

@@ -33,9 +33,10 @@ pub(crate) fn function(
     args: &TokenStream,
     item: TokenStream,
 ) -> Result<ItemFn> {
-    let start = item.clone();
-    let function: ItemFn =
-        syn::parse2(item).map_err(|cause| explain_item(attribute, &start, cause))?;
+    let function: ItemFn = match syn::parse2(item.clone()) {
+        Ok(function) => function,
+        Err(cause) => return Err(no_function(attribute, item, cause)),
+    };
     let mut errors = Errors::default();
     if !args.is_empty() {
         errors.push(args, format!("{} takes no arguments", attribute.name()));
@@ -56,20 +57,17 @@ pub(crate) fn event_type(function: &ItemFn) -> Option<&Type> {
     }
 }
 
-/// Keeps what syn says where it speaks of a fault within a function.
-fn explain_item(attribute: Attribute, item: &TokenStream, cause: Error) -> Error {
-    let other = syn::parse2::<syn::Item>(item.clone());
-    match other {
-        Ok(other) => Error::new_spanned(
-            other,
-            format!(
-                "{} belongs on a function: `{}`",
-                attribute.name(),
-                attribute.example()
-            ),
-        ),
-        Err(_) => cause,
-    }
+/// Where the item is none at all, what the parser says of it.
+fn no_function(attribute: Attribute, item: TokenStream, cause: Error) -> Error {
+    let Ok(item) = syn::parse2::<syn::Item>(item) else {
+        return cause;
+    };
+    let message = format!(
+        "{} belongs on a function: `{}`",
+        attribute.name(),
+        attribute.example()
+    );
+    Error::new_spanned(item, message)
 }
 
 fn plain(function: &ItemFn, errors: &mut Errors) {
@@ -102,7 +100,8 @@ fn one_event(attribute: Attribute, function: &ItemFn, errors: &mut Errors) {
         errors.push(extra, &expected);
     }
     if let Some(Type::Reference(reference)) = event_type(function) {
-        errors.push(reference, format!("the handler owns its event; {expected}"));
+        let message = format!("the handler owns its event: `{}`", attribute.example());
+        errors.push(reference, message);
     }
 }
 

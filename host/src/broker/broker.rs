@@ -1,6 +1,6 @@
 //! One broker, as the rest of the host sees it.
 
-use super::driver::{Connection, Features, Ready, SubscribeRequest};
+use super::driver::{Connection, Features};
 use super::{BrokerError, Event, Limits, Qos, Subscription, SubscriptionSettings, Topic};
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -21,7 +21,11 @@ pub struct Broker {
 impl Broker {
     /// A broker behind a connection. `name` is the capability's id, for logs.
     #[must_use]
-    pub fn new(name: impl Into<String>, connection: Arc<dyn Connection>, limits: Limits) -> Arc<Self> {
+    pub fn new(
+        name: impl Into<String>,
+        connection: Arc<dyn Connection>,
+        limits: Limits,
+    ) -> Arc<Self> {
         // The keys of a RandomState come from the operating system.
         Self::with_seed(name, connection, limits, RandomState::new().build_hasher().finish())
     }
@@ -98,24 +102,25 @@ impl Broker {
         if settings.group.is_some() && !self.features().queue {
             return Err(BrokerError::Unsupported(format!("broker `{}` has no queues", self.name)));
         }
-        let request = SubscribeRequest {
-            label: settings.label.clone(),
-            filter: settings.filter.clone(),
-            group: settings.group.clone(),
-            qos: settings.qos,
-            max_in_flight: settings.max_in_flight,
-            max_in_flight_bytes: settings.max_in_flight_bytes,
-            not_from: settings.not_from.clone(),
-            ready: Ready(Arc::new(|| {})),
-        };
-        let source = self.connection.subscribe(request).await?;
-        Ok(Subscription::new(settings, source))
+        Subscription::open(settings, self).await
     }
 
     /// Ends the connection after what was settled and published has been sent,
     /// within `grace`.
     pub async fn close(&self, grace: Duration) {
         self.connection.close(grace).await;
+    }
+
+    pub(super) fn connection(&self) -> &Arc<dyn Connection> {
+        &self.connection
+    }
+
+    /// A source of randomness for the subscription of this label.
+    pub(super) fn rng(&self, label: &str) -> fastrand::Rng {
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write_u64(self.seed);
+        hasher.write(label.as_bytes());
+        fastrand::Rng::with_seed(hasher.finish())
     }
 
     fn check_qos(&self, qos: Qos) -> Result<(), BrokerError> {

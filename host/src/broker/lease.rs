@@ -5,6 +5,7 @@ use super::driver::Token;
 use super::{BrokerError, Event, Qos, Subscription, Topic};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// What a taker says of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +85,12 @@ impl Lease {
     pub fn settle(mut self, verdict: Verdict) {
         self.settled = true;
         // An expired lease was counted and logged when it expired.
-        let _over = self.subscription.settle(self.key, verdict);
+        let _over = self.subscription.settle(self.key, verdict, None);
     }
 
-    /// Settles it, and waits until the broker knows: for a rejected event until
-    /// its dead letter is stored, for qos 2 until the broker has confirmed.
+    /// Settles it, and waits until the broker knows: for an event that is not
+    /// tried again until its dead letter is stored, at qos 2 until the broker has
+    /// confirmed.
     /// The verdict holds as soon as this is polled, even if it is then dropped.
     ///
     /// # Errors
@@ -96,13 +98,17 @@ impl Lease {
     /// `Closed`: the subscription was stopped before the dead letter was stored.
     pub async fn confirm(mut self, verdict: Verdict) -> Result<(), BrokerError> {
         self.settled = true;
-        let stored = matches!(verdict, Verdict::Reject { .. });
-        let acked = stored || verdict == Verdict::Ack;
-        self.subscription.settle(self.key, verdict)?;
-        if stored {
-            self.subscription.gone(self.key).await?;
-        }
-        if acked && self.qos > Qos::AtMostOnce {
+        let acknowledged = if verdict == Verdict::Ack {
+            self.subscription.settle(self.key, verdict, None)?;
+            true
+        } else {
+            let (watcher, outcome) = oneshot::channel();
+            self.subscription.settle(self.key, verdict, Some(watcher))?;
+            outcome.await.map_err(|_| {
+                BrokerError::Closed("the dead letter could not be stored before the end".into())
+            })?
+        };
+        if acknowledged && self.qos > Qos::AtMostOnce {
             self.subscription.confirmed(self.token).await?;
         }
         Ok(())

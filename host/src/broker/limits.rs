@@ -46,7 +46,11 @@ impl Limits {
         }
         for (name, value) in &event.attributes {
             if name.len() > self.attribute_name_bytes_max {
-                return Err(too_long("the name of an attribute", name.len(), self.attribute_name_bytes_max));
+                return Err(too_long(
+                    "the name of an attribute",
+                    name.len(),
+                    self.attribute_name_bytes_max,
+                ));
             }
             self.check_value(name, value)?;
         }
@@ -76,7 +80,13 @@ mod tests {
     use super::*;
 
     fn event(attributes: Vec<(String, String)>) -> Event {
-        Event { id: "1".into(), source: "s".into(), kind: "k".into(), attributes, ..Event::default() }
+        Event {
+            id: "1".into(),
+            source: "s".into(),
+            kind: "k".into(),
+            attributes,
+            ..Event::default()
+        }
     }
 
     #[test]

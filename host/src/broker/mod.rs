@@ -7,7 +7,9 @@
 // `Broker` is what the module is about: the file of that name is no second one.
 #[allow(clippy::module_inception)]
 mod broker;
+mod dedupe;
 mod delivery;
+mod drain;
 mod error;
 mod event;
 mod lease;
@@ -17,8 +19,13 @@ mod retry;
 mod settings;
 mod stats;
 mod subscription;
+#[cfg(test)]
+mod tests;
+mod timer;
 mod topic;
+mod waiters;
 
+pub mod cloudevents;
 pub mod driver;
 
 pub use broker::Broker;

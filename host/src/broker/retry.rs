@@ -71,7 +71,8 @@ mod tests {
         let delays: Vec<_> = (0..1000).map(|_| policy.delay(3, &mut rng)).collect();
         assert!(delays.iter().all(|d| *d <= policy.bound(3)));
         for eighth in 0..8 {
-            let range = Duration::from_millis(eighth * 50)..Duration::from_millis((eighth + 1) * 50);
+            let range =
+                Duration::from_millis(eighth * 50)..Duration::from_millis((eighth + 1) * 50);
             let found = delays.iter().filter(|d| range.contains(d)).count();
             assert!((80..=170).contains(&found), "{found} delays in {range:?}");
         }

@@ -1,22 +1,81 @@
-//! An open subscription, shared by all who take from it.
+//! An open subscription: the lock, the wakers and the timer around its
+//! deliveries.
 
-use super::delivery::SlotKey;
-use super::driver::{Source, Token};
-use super::{BrokerError, Lease, Stats, SubscriptionSettings, Verdict};
+use super::delivery::{Actions, DeadLetter, Deliveries, GivenUp, Handout, SlotKey, Watcher};
+use super::drain::Drain;
+use super::driver::{Incoming, Ready, Source, SubscribeRequest, Token};
+use super::waiters::{WaiterId, Waiters};
+use super::{Broker, BrokerError, Exhausted, Lease, Stats, SubscriptionSettings, Verdict, timer};
+use parking_lot::Mutex;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// How long one try to store a dead letter may take.
+const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open subscription, shared by all who take from it.
 pub struct Subscription {
-    settings: SubscriptionSettings,
+    settings: Arc<SubscriptionSettings>,
+    broker: Arc<Broker>,
     source: Arc<dyn Source>,
+    state: Mutex<State>,
+    waiters: Arc<Waiters>,
+    /// Tells the timer to look again, or that this is gone.
+    timer: Arc<Notify>,
+    runtime: Handle,
+    drain: Drain,
+    /// For the tasks that store dead letters.
+    this: Weak<Subscription>,
+}
+
+struct State {
+    deliveries: Deliveries,
+    /// Why there are no further leases.
+    closed: Option<BrokerError>,
+    /// Holds one event for a moment; kept for its memory.
+    arrived: Vec<Incoming>,
 }
 
 impl Subscription {
-    pub(super) fn new(settings: SubscriptionSettings, source: Arc<dyn Source>) -> Arc<Self> {
-        Arc::new(Self { settings, source })
+    pub(super) async fn open(
+        settings: SubscriptionSettings,
+        broker: &Arc<Broker>,
+    ) -> Result<Arc<Self>, BrokerError> {
+        let waiters = Arc::new(Waiters::default());
+        let ready = waiters.clone();
+        let request = SubscribeRequest {
+            label: settings.label.clone(),
+            filter: settings.filter.clone(),
+            group: settings.group.clone(),
+            qos: settings.qos,
+            max_in_flight: settings.max_in_flight,
+            max_in_flight_bytes: settings.max_in_flight_bytes,
+            not_from: settings.not_from.clone(),
+            ready: Ready(Arc::new(move || ready.wake_all())),
+        };
+        let source = broker.connection().subscribe(request).await?;
+        let settings = Arc::new(settings);
+        let rng = broker.rng(&settings.label);
+        let deliveries =
+            Deliveries::new(settings.clone(), broker.features().delayed_redelivery, rng);
+        let subscription = Arc::new_cyclic(|this| Self {
+            settings,
+            broker: broker.clone(),
+            source,
+            state: Mutex::new(State { deliveries, closed: None, arrived: Vec::with_capacity(1) }),
+            waiters,
+            timer: Arc::new(Notify::new()),
+            runtime: Handle::current(),
+            drain: Drain::default(),
+            this: this.clone(),
+        });
+        let changed = subscription.timer.clone();
+        tokio::spawn(timer::run(Arc::downgrade(&subscription), changed));
+        Ok(subscription)
     }
 
     /// What it was opened with.
@@ -31,8 +90,8 @@ impl Subscription {
     ///
     /// # Errors
     /// `Closed`: it was stopped, or has ended for good, for the reason given.
-    pub fn poll_next(self: &Arc<Self>, _cx: &mut Context<'_>) -> Poll<Result<Lease, BrokerError>> {
-        Poll::Pending
+    pub fn poll_next(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<Lease, BrokerError>> {
+        self.poll_as(None, cx)
     }
 
     /// Waits for the next event to handle. Cancel-safe.
@@ -40,7 +99,11 @@ impl Subscription {
     /// # Errors
     /// As [`poll_next`](Self::poll_next).
     pub async fn next(self: &Arc<Self>) -> Result<Lease, BrokerError> {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
+        if let Some(lease) = self.try_next()? {
+            return Ok(lease);
+        }
+        let waiter = self.waiters.waiter();
+        std::future::poll_fn(|cx| self.poll_as(Some(waiter.id), cx)).await
     }
 
     /// The next event to handle, if there is one now.
@@ -48,42 +111,224 @@ impl Subscription {
     /// # Errors
     /// As [`poll_next`](Self::poll_next).
     pub fn try_next(self: &Arc<Self>) -> Result<Option<Lease>, BrokerError> {
-        Ok(None)
+        loop {
+            let (taken, settled) = self.act(|state, actions| {
+                let taken = state.take(&*self.source, actions);
+                (taken, actions.settles())
+            });
+            match taken? {
+                Some(handout) => return Ok(Some(self.lease(handout))),
+                // Repetitions that were acknowledged have made room at the source.
+                None if settled => {}
+                None => return Ok(None),
+            }
+        }
     }
 
     /// Begins the drain: no further leases, waiting calls return `Closed`, and
     /// what waits for a retry stays unacknowledged.
     pub fn stop(&self) {
         self.source.stop();
+        self.act(|state, actions| {
+            let stopped = || BrokerError::Closed("the subscription was stopped".into());
+            state.closed.get_or_insert_with(stopped);
+            state.deliveries.stop(actions);
+        });
     }
 
     /// Waits until every lease is settled or given back and every dead letter
     /// stored or given up. To be called after [`stop`](Self::stop).
-    pub async fn drained(&self) {}
+    pub async fn drained(&self) {
+        self.drain.wait(|| self.state.lock().deliveries.is_empty()).await;
+    }
 
     /// What it has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        let mut stats = self.state.lock().deliveries.stats();
+        stats.dropped += self.source.dropped();
+        stats
     }
 
-    pub(super) fn settle(&self, _key: SlotKey, _verdict: Verdict) -> Result<(), BrokerError> {
-        Ok(())
-    }
-
-    pub(super) async fn gone(&self, _key: SlotKey) -> Result<(), BrokerError> {
-        Ok(())
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        key: SlotKey,
+        verdict: Verdict,
+        watcher: Option<Watcher>,
+    ) -> Result<(), BrokerError> {
+        self.act(|state, actions| state.deliveries.settle(key, verdict, watcher, now, actions))
     }
 
     pub(super) async fn confirmed(&self, token: Token) -> Result<(), BrokerError> {
         self.source.confirmed(token).await
     }
 
-    pub(super) fn extend(&self, _key: SlotKey, _deadline: Duration) -> Result<(), BrokerError> {
-        Ok(())
+    pub(super) fn extend(&self, key: SlotKey, deadline: Duration) -> Result<(), BrokerError> {
+        self.act(|state, actions| state.deliveries.extend(key, deadline, now, actions))
     }
 
-    pub(super) fn give_back(&self, _key: SlotKey, _isolate: bool) {}
+    pub(super) fn give_back(&self, key: SlotKey, isolate: bool) {
+        self.act(|state, actions| state.deliveries.give_back(key, isolate, actions));
+    }
+
+    pub(super) fn tick(&self) -> Option<Instant> {
+        self.act(|state, actions| state.deliveries.tick(now(), actions))
+    }
+
+    fn poll_as(
+        self: &Arc<Self>,
+        id: Option<WaiterId>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Lease, BrokerError>> {
+        loop {
+            let epoch = self.waiters.epoch();
+            if let Some(lease) = self.try_next().transpose() {
+                return Poll::Ready(lease);
+            }
+            if self.waiters.register(epoch, id, cx.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn lease(self: &Arc<Self>, handout: Handout) -> Lease {
+        Lease {
+            key: handout.key,
+            token: handout.token,
+            event: handout.event,
+            topic: handout.topic,
+            attempt: handout.attempt,
+            qos: handout.qos,
+            isolated: handout.isolated,
+            settled: false,
+            subscription: self.clone(),
+        }
+    }
+
+    /// Decides something with the lock, and carries it out without.
+    fn act<R>(&self, decide: impl FnOnce(&mut State, &mut Actions) -> R) -> R {
+        let mut actions = Actions::default();
+        let mut state = self.state.lock();
+        let decided = decide(&mut state, &mut actions);
+        if actions.is_empty() {
+            drop(state);
+        } else {
+            self.drain.begin();
+            drop(state);
+            self.perform(actions);
+            self.drain.end();
+        }
+        self.drain.changed();
+        decided
+    }
+
+    fn perform(&self, mut actions: Actions) {
+        for (token, settlement) in actions.take_settlements() {
+            self.source.settle(token, settlement);
+        }
+        for (watcher, acknowledged) in actions.take_watchers() {
+            // Who waited may have gone away.
+            let _gone = watcher.send(acknowledged);
+        }
+        for given_up in actions.take_given_up() {
+            self.log_given_up(&given_up);
+        }
+        for letter in actions.take_dead_letters() {
+            self.send(letter);
+        }
+        if actions.rearms() {
+            self.timer.notify_one();
+        }
+        if actions.wakes() {
+            self.waiters.wake_all();
+        }
+    }
+
+    fn send(&self, letter: DeadLetter) {
+        let Some(this) = self.this.upgrade() else { return };
+        self.runtime.spawn(async move {
+            let stored = this.store(&letter).await;
+            this.act(|state, actions| {
+                state.deliveries.dead_letter_done(letter.key, stored, now, actions);
+            });
+        });
+    }
+
+    async fn store(&self, letter: &DeadLetter) -> bool {
+        let Exhausted::DeadLetter(topic) = &self.settings.exhausted else { return false };
+        let from = self.settings.not_from.as_deref();
+        let connection = self.broker.connection();
+        let publish = connection.publish_dead_letter(topic, letter.event.clone(), letter.qos, from);
+        let error = match tokio::time::timeout(DEAD_LETTER_TIMEOUT, publish).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error,
+            Err(_) => BrokerError::Timeout,
+        };
+        tracing::warn!(
+            broker = self.broker.name(),
+            subscription = self.settings.label,
+            event = letter.event.id,
+            %topic,
+            %error,
+            "a dead letter could not be stored; its event stays unacknowledged"
+        );
+        false
+    }
+
+    fn log_given_up(&self, given_up: &GivenUp) {
+        tracing::warn!(
+            broker = self.broker.name(),
+            subscription = self.settings.label,
+            event = given_up.event.id,
+            topic = %given_up.topic,
+            attempts = given_up.attempts,
+            reason = given_up.reason,
+            "an event was given up; there is no dead-letter topic for it"
+        );
+    }
+}
+
+impl State {
+    fn take(
+        &mut self,
+        source: &dyn Source,
+        actions: &mut Actions,
+    ) -> Result<Option<Handout>, BrokerError> {
+        loop {
+            if let Some(error) = &self.closed {
+                return Err(error.clone());
+            }
+            if let Some(handout) = self.deliveries.next_held(now, actions) {
+                return Ok(Some(handout));
+            }
+            if !self.deliveries.has_room() {
+                return Ok(None);
+            }
+            if let Err(error) = source.take(1, &mut self.arrived) {
+                self.closed = Some(match error {
+                    BrokerError::Closed(_) => error,
+                    other => BrokerError::Closed(other.to_string()),
+                });
+                self.deliveries.stop(actions);
+                continue;
+            }
+            let Some(incoming) = self.arrived.pop() else { return Ok(None) };
+            if let Some(handout) = self.deliveries.offer(incoming, now, actions) {
+                return Ok(Some(handout));
+            }
+        }
+    }
+}
+
+/// The time of tokio, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.timer.notify_one();
+    }
 }
 
 impl fmt::Debug for Subscription {

@@ -4,7 +4,7 @@
 //! and variants, and wasmtime compares types by structure.
 
 /// `wasi:pubsub-data@0.2.0-draft`: synchronous functions.
-pub mod v0_2 {
+pub(in crate::capability) mod v0_2 {
     wasmtime::component::bindgen!({
         path: "../wit/0.2",
         world: "puller",
@@ -18,7 +18,7 @@ pub mod v0_2 {
 }
 
 /// `wasi:pubsub-data@0.3.0-draft`: asynchronous functions and native streams.
-pub mod v0_3 {
+pub(in crate::capability) mod v0_3 {
     wasmtime::component::bindgen!({
         path: "../wit/0.3",
         world: "puller",
@@ -34,4 +34,4 @@ pub mod v0_3 {
     });
 }
 
-pub use v0_2::wasi::pubsub_data::types::{Error, Event};
+pub(in crate::capability) use v0_2::wasi::pubsub_data::types::{Error, Event};

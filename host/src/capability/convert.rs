@@ -64,7 +64,7 @@ pub(super) fn verdict(result: Result<(), Error>) -> Verdict {
 }
 
 /// An error in words, as logs and dead letters carry it.
-pub fn describe(error: &Error) -> String {
+fn describe(error: &Error) -> String {
     match error {
         Error::InvalidTopic(text) => format!("invalid topic: {text}"),
         Error::AccessDenied(text) => format!("access denied: {text}"),

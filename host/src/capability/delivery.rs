@@ -12,7 +12,7 @@ const DEADLINE_MAX: Duration = Duration::from_secs(600);
 
 /// One event that a component pulled, until its verdict.
 #[derive(Clone)]
-pub struct Delivery(Arc<Inner>);
+pub(in crate::capability) struct Delivery(Arc<Inner>);
 
 struct Inner {
     event: WitEvent,

@@ -26,7 +26,7 @@ impl Version {
 
 /// The full name of an interface of ours.
 #[must_use]
-pub fn interface_name(interface: &str, version: Version) -> String {
+pub(super) fn interface_name(interface: &str, version: Version) -> String {
     format!("wasi:pubsub-data/{interface}@{}", version.text())
 }
 

@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_between_characters() {
         let reason = "é".repeat(REASON_BYTES_MAX);
-        let letter = dead_letter(&Event::default(), &Topic::new("t").unwrap(), 1, &format!("x{reason}"));
+        let letter =
+            dead_letter(&Event::default(), &Topic::new("t").unwrap(), 1, &format!("x{reason}"));
         let kept = letter.attribute(REASON).unwrap();
         assert_eq!(kept.len(), REASON_BYTES_MAX - 1);
     }

@@ -80,9 +80,26 @@ impl Slots {
         SlotKey { index, generation: 0 }
     }
 
+    pub(super) fn get(&self, key: SlotKey) -> Option<&Held> {
+        let slot = self.slots.get(key.index as usize)?;
+        if slot.generation == key.generation { slot.held.as_ref() } else { None }
+    }
+
     pub(super) fn get_mut(&mut self, key: SlotKey) -> Option<&mut Held> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation == key.generation { slot.held.as_mut() } else { None }
+    }
+
+    /// Gives a delivery a new key, so that a lease that is over cannot be taken
+    /// for the next lease on the same delivery.
+    pub(super) fn renew(&mut self, key: SlotKey) -> SlotKey {
+        match self.slots.get_mut(key.index as usize) {
+            Some(slot) if slot.generation == key.generation => {
+                slot.generation = slot.generation.wrapping_add(1);
+                SlotKey { generation: slot.generation, ..key }
+            }
+            _ => key,
+        }
     }
 
     pub(super) fn remove(&mut self, key: SlotKey) -> Option<Held> {

@@ -4,4 +4,4 @@ mod basic;
 mod pull;
 mod stream;
 
-pub use stream::EventStream;
+pub(in crate::capability) use stream::EventStream;

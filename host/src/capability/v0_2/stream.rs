@@ -13,7 +13,7 @@ const READ_EVENTS_MAX: u32 = 1_024;
 
 /// An open subscription of a 0.2 guest. Dropping it gives back what was handed
 /// out and is not settled.
-pub struct EventStream {
+pub(in crate::capability) struct EventStream {
     subscription: Arc<Subscription>,
     handed: Handed,
     /// Taken while the guest polled, for the next `read`.

@@ -8,10 +8,8 @@
 //! (memory without end), `hang` (waits for ever). Work: `print TEXT`, `mutter
 //! TEXT` (no end of line), `sleep MS`, `block MS` (holds up the instance),
 //! `publish TOPIC COUNT TEXT`, `publish-blocking TOPIC` (the call of 0.2),
-//! `late MS TOPIC` (publishes after the verdict), `receive SUBSCRIPTION`,
-//! `stream SUBSCRIPTION COUNT`, `pull SUBSCRIPTION MAX` (and acknowledges),
-//! `count` (prints how many events this instance has had), `peak` (prints how
-//! many it has had at once).
+//! `late MS TOPIC` (publishes after the verdict), `count` (prints how many events
+//! this instance has had), `peak` (prints how many it has had at once).
 
 use pubsub::{Error, Event, Result, p3};
 use std::cell::Cell;
@@ -98,9 +96,6 @@ async fn work(verb: &str, text: &str) -> Result<()> {
         "publish" => publish(text).await?,
         "publish-blocking" => pubsub::publish(text, Event::new("test", "published"))?,
         "late" => late(text)?,
-        "receive" => println!("received {}", p3::receive(text).await?.text()?),
-        "stream" => stream(text).await?,
-        "pull" => pull(text).await?,
         "count" => println!("call {}", CALLS.get()),
         "peak" => println!("peak {}", PEAK.get()),
         _ => return Err(format!("no such step: {verb}").into()),
@@ -129,28 +124,6 @@ fn late(text: &str) -> Result<()> {
             p3::publish(topic, Event::new("test", "late")).await
         );
     });
-    Ok(())
-}
-
-async fn stream(text: &str) -> Result<()> {
-    let (subscription, count) = text.split_once(' ').ok_or("stream SUBSCRIPTION COUNT")?;
-    let mut events = p3::stream(subscription)?;
-    for _ in 0..number(count)? {
-        let Some(event) = events.next().await else {
-            break;
-        };
-        println!("streamed {}", event.text()?);
-    }
-    Ok(())
-}
-
-async fn pull(text: &str) -> Result<()> {
-    let (subscription, max) = text.split_once(' ').ok_or("pull SUBSCRIPTION MAX")?;
-    let max = u32::try_from(number(max)?)?;
-    for delivery in p3::pull(subscription, max, Duration::from_secs(5)).await? {
-        println!("pulled {}", delivery.event().text()?);
-        delivery.ack().await?;
-    }
     Ok(())
 }
 

@@ -6,8 +6,8 @@
 //! Verdicts: `ok`, `error TEXT`, `retry MS`, `reject TEXT`, and `until N`, which
 //! is ok from the Nth attempt on. Faults: `panic`, `abort`, `exit CODE`, `spin`,
 //! `grow` (memory without end). Work: `print TEXT`, `mutter TEXT` (no end of
-//! line), `sleep MS`, `alloc MIB`, `publish TOPIC COUNT TEXT`, `receive
-//! SUBSCRIPTION`, `count` (prints how many events this instance has had).
+//! line), `sleep MS`, `alloc MIB`, `publish TOPIC COUNT TEXT`, `count`
+//! (prints how many events this instance has had).
 //! Sandbox: `env NAME`, `args`, `read PATH`, `connect ADDRESS` print the outcome.
 
 use pubsub::{Error, Event, Result};
@@ -81,7 +81,6 @@ fn work(verb: &str, text: &str) -> Result<()> {
                 pubsub::publish(topic, Event::new("test", data))?;
             }
         }
-        "receive" => println!("received {}", pubsub::receive(text)?.text()?),
         "count" => println!("call {}", CALLS.get()),
         "env" => println!("env {:?}", std::env::var(text).ok()),
         "args" => println!("args {:?}", std::env::args().collect::<Vec<_>>()),

@@ -1,0 +1,57 @@
+//! Figures of the host, each beside what it is measured against, in one run.
+//!
+//!     cargo run --release -p wasi-pubsub-bench -- dispatch
+//!
+//! The guests are built by `cargo xtask test`, or with `cargo build --release
+//! --target wasm32-wasip2` in `guest-examples`.
+
+mod counting;
+mod dispatch;
+mod memory;
+mod mqtt;
+mod raw;
+mod service;
+mod start;
+
+use clap::Parser;
+use std::path::PathBuf;
+
+#[derive(Parser)]
+enum Bench {
+    /// pubsub.memory → on-message → acknowledgement, beside the raw call
+    Dispatch {
+        /// Events for each figure
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+    },
+    /// The same through mosquitto, beside a plain rumqttc subscriber
+    Mqtt {
+        /// Events for each figure
+        #[arg(long, default_value_t = 200_000)]
+        events: u64,
+    },
+    /// From the start of the process to the first event handled
+    Start {
+        /// How often
+        #[arg(long, default_value_t = 10)]
+        runs: u32,
+    },
+    /// Resident memory with one idle component, and with a hundred
+    Memory,
+}
+
+/// Where the guests are, once they are built.
+fn guest(name: &str) -> PathBuf {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    root.join("guest-examples/target/wasm32-wasip2/release").join(format!("{name}.wasm"))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Bench::parse() {
+        Bench::Dispatch { events } => dispatch::run(events).await,
+        Bench::Mqtt { events } => mqtt::run(events).await,
+        Bench::Start { runs } => start::run(runs),
+        Bench::Memory => memory::run(),
+    }
+}

@@ -1,0 +1,61 @@
+//! The receiving side of one subscription.
+
+use super::Shared;
+use super::member::Member;
+use super::queue::Queue;
+use crate::broker::BrokerError;
+use crate::broker::driver::{Incoming, Settlement, Source, Token};
+use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// A member of a queue. Dropped, it gives back what it has not settled; the
+/// queue of a topic subscription ends with it.
+pub(super) struct QueueSource {
+    pub(super) queue: Arc<Queue>,
+    pub(super) member: Arc<Member>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) runtime: Handle,
+}
+
+#[async_trait]
+impl Source for QueueSource {
+    fn take(&self, max: usize, into: &mut Vec<Incoming>) -> Result<(), BrokerError> {
+        if self.queue.take(&self.member, max, super::now, into)? {
+            // Telling publishers wakes them, which has no place in here. Only a
+            // member of a group comes here that asks for a lower qos than others.
+            let queue = self.queue.clone();
+            self.runtime.spawn(async move { queue.tell_publishers(true) });
+        }
+        Ok(())
+    }
+
+    fn settle(&self, token: Token, settlement: Settlement) {
+        if let Some(at) = self.queue.settle(&self.member, token, settlement, super::now) {
+            self.shared.timer.arm(&self.queue, at);
+        }
+    }
+
+    async fn confirmed(&self, _token: Token) -> Result<(), BrokerError> {
+        // Settling took effect at once.
+        Ok(())
+    }
+
+    fn dropped(&self) -> u64 {
+        self.member.dropped()
+    }
+
+    fn stop(&self) {
+        if self.queue.group.is_none() {
+            self.shared.unroute(&self.queue);
+        }
+        self.queue.stop(&self.member);
+    }
+}
+
+impl Drop for QueueSource {
+    fn drop(&mut self) {
+        self.stop();
+        self.queue.give_back(&self.member);
+    }
+}

@@ -1,0 +1,131 @@
+//! The publishing side: one session for all that a process publishes.
+
+use super::client::{Event, Handle, Published, Welcome};
+use super::mapping::Mapping;
+use super::session::{Control, Role};
+use crate::broker::{self, BrokerError, Qos, Topic};
+use std::sync::Arc;
+use std::task::Context;
+use tokio::sync::watch;
+
+/// Whether there is a connection to publish on.
+#[derive(Clone)]
+enum Phase {
+    Down,
+    Up(Handle, Welcome),
+    /// The broker refuses the client for now.
+    Refused(BrokerError),
+    Ended(BrokerError),
+}
+
+/// The role of a session that publishes.
+pub(super) struct PublisherRole {
+    phase: watch::Sender<Phase>,
+    control: Arc<Control>,
+}
+
+/// Publishes through a session.
+#[derive(Clone)]
+pub(super) struct Publisher {
+    phase: watch::Receiver<Phase>,
+    mapping: Arc<Mapping>,
+}
+
+/// Makes the two sides of a publishing session.
+pub(super) fn publisher(
+    mapping: Arc<Mapping>,
+    control: Arc<Control>,
+) -> (PublisherRole, Publisher) {
+    let (sender, phase) = watch::channel(Phase::Down);
+    (PublisherRole { phase: sender, control }, Publisher { phase, mapping })
+}
+
+impl Publisher {
+    /// Publishes an event and waits for the broker's acknowledgement, over
+    /// reconnections and lost sessions alike.
+    pub(super) async fn publish(
+        &self,
+        topic: &Topic,
+        event: &broker::Event,
+        qos: Qos,
+    ) -> Result<(), BrokerError> {
+        let mut phase = self.phase.clone();
+        loop {
+            let now = phase.borrow_and_update().clone();
+            let (handle, welcome) = match now {
+                Phase::Up(handle, welcome) => (handle, welcome),
+                Phase::Refused(why) | Phase::Ended(why) => return Err(why),
+                Phase::Down => {
+                    phase.changed().await.map_err(|_| closed())?;
+                    continue;
+                }
+            };
+            match self.publish_on(&handle, &welcome, topic, event, qos).await? {
+                Published::Done => return Ok(()),
+                Published::Refused(why) => return Err(why),
+                Published::Lost => {}
+                Published::Ended => phase.changed().await.map_err(|_| closed())?,
+            }
+        }
+    }
+
+    async fn publish_on(
+        &self,
+        handle: &Handle,
+        welcome: &Welcome,
+        topic: &Topic,
+        event: &broker::Event,
+        qos: Qos,
+    ) -> Result<Published, BrokerError> {
+        if welcome.qos_max < qos {
+            let text = format!("the broker has qos {} at most", welcome.qos_max);
+            return Err(BrokerError::Unsupported(text));
+        }
+        let packet = self.mapping.write(welcome.protocol, topic, event, qos)?;
+        if packet.retain && !welcome.retain {
+            let text = "the broker keeps no retained messages".to_owned();
+            return Err(BrokerError::Unsupported(text));
+        }
+        if handle.size(&packet) > welcome.packet_bytes_max as usize {
+            return Err(BrokerError::TooLarge { limit: welcome.packet_bytes_max.into() });
+        }
+        Ok(handle.publish(packet).await)
+    }
+}
+
+fn closed() -> BrokerError {
+    BrokerError::Closed("the connection was closed".to_owned())
+}
+
+impl Role for PublisherRole {
+    fn prepare(&mut self, cx: &mut Context<'_>, _: &Handle) {
+        self.control.take_touched(cx);
+    }
+
+    fn up(&mut self, welcome: &Welcome, handle: &Handle) -> Result<(), BrokerError> {
+        self.phase.send_replace(Phase::Up(handle.clone(), *welcome));
+        Ok(())
+    }
+
+    fn event(&mut self, _: Event) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    fn down(&mut self) {
+        self.phase.send_replace(Phase::Down);
+    }
+
+    /// The farewell itself waits for what is in flight.
+    fn is_finished(&self) -> bool {
+        true
+    }
+
+    fn refused(&mut self, why: &BrokerError) -> bool {
+        self.phase.send_replace(Phase::Refused(why.clone()));
+        false
+    }
+
+    fn ended(&mut self, why: BrokerError) {
+        self.phase.send_replace(Phase::Ended(why));
+    }
+}

@@ -1,0 +1,104 @@
+//! The command line: one file for each command.
+//!
+//! Only this module touches the terminal, the environment and the folders of
+//! the user; and only here the list of backends meets the runtime.
+
+mod check;
+mod completions;
+mod failure;
+mod files;
+mod inspect;
+mod logs;
+mod plan;
+mod publish;
+mod run;
+mod signals;
+mod subscribe;
+mod tool;
+
+use clap::{Args, Parser, Subcommand};
+use failure::Failure;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs WebAssembly components as publish/subscribe services.
+///
+/// A component imports `wasi:pubsub-data/basic` to publish and to pull events,
+/// or exports `wasi:pubsub-data/on-message` to have events pushed to it. The file
+/// capabilities.toml says which broker, which topics or queues, which quality of
+/// service, and push or pull. Without one, the built-in broker is used.
+#[derive(Parser)]
+#[command(name = "wasi-pubsub", version, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    logs: logs::LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  wasi-pubsub run publisher.wasm receiver.wasm   two components on the built-in broker
+  wasi-pubsub run                                what capabilities.toml says
+  wasi-pubsub check                              validate capabilities.toml, run nothing
+  wasi-pubsub publish orders/new -m '{\"id\": 7}'  one event to the broker it names
+  wasi-pubsub subscribe 'orders/#' --json        print what is published there
+
+Exit codes: 0 done, 1 failed while running, 2 the arguments, the configuration
+or a component is wrong.";
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Check(check::CheckArgs),
+    #[command(alias = "pub")]
+    Publish(publish::PublishArgs),
+    #[command(alias = "sub")]
+    Subscribe(subscribe::SubscribeArgs),
+    Inspect(inspect::InspectArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Which configuration.
+#[derive(Args)]
+struct ConfigArgs {
+    /// The configuration file [default: capabilities.toml, where there is one]
+    #[arg(short, long, value_name = "FILE", env = "WASI_PUBSUB_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// Parses the arguments of the process, does what they say, and reports errors
+/// on standard error.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logs::start(&cli.logs);
+    let result = match cli.command {
+        Command::Run(args) => in_runtime(run::run(args)),
+        Command::Check(args) => check::check(&args),
+        Command::Publish(args) => in_runtime(publish::publish(args)),
+        Command::Subscribe(args) => in_runtime(subscribe::subscribe(args)),
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Completions(args) => completions::completions(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nothing can be done where standard error is closed.
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn in_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::run(format!("the runtime cannot be started: {error}")))?;
+    let result = runtime.block_on(command);
+    // A guest that does not yield must not hold up the end.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,77 @@
+//! `wasi-pubsub run`
+
+use super::failure::Failure;
+use super::signals::Signals;
+use super::{ConfigArgs, plan};
+use crate::runtime::{GuestStream, Host, Outcome, Output, Service};
+use clap::Args;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Run components until stopped, or until all of them were commands and have ended
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  wasi-pubsub run                              the components of capabilities.toml
+  wasi-pubsub run a.wasm b.wasm                these, with the bindings of capabilities.toml
+  wasi-pubsub run -c plant.toml billing.wasm
+
+Without capabilities.toml the built-in broker is used: everything may be
+published, and handlers are pushed every topic, without their own events.
+
+SIGINT and SIGTERM drain: nothing more is taken, what is in flight finishes within
+the drain time, is acknowledged, and the host ends. A second signal ends at once.")]
+pub(super) struct RunArgs {
+    /// Components to run, beside those of the configuration
+    #[arg(value_name = "COMPONENT")]
+    components: Vec<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
+    // Before anything else: a signal that comes early drains as well.
+    let signals = Signals::listen()?;
+    let host = Host::new().map_err(|error| Failure::run(format!("{error:#}")))?;
+    let planned = plan::load(&host, &args.config, &args.components)?;
+    planned.announce();
+    let setup = planned.into_setup(guest_output())?;
+    let service =
+        Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
+    let outcome = service.run(signals.first(), || tracing::info!("ready")).await;
+    report(&outcome)
+}
+
+fn report(outcome: &Outcome) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    if !outcome.failed.is_empty() {
+        problems.push(format!("failed: {}", outcome.failed.join(", ")));
+    }
+    problems.extend(outcome.ended.iter().map(|reason| format!("subscription ended: {reason}")));
+    if outcome.cut_short {
+        problems.push("the drain time was over before all events in flight were done".into());
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Failure::run(problems.join("; "))) }
+}
+
+/// Guests' lines, with the component's name before each. A line is written whole
+/// and at once, so that it is out before the verdict that follows it.
+fn guest_output() -> Output {
+    Output::new(|component, stream, line| {
+        let mut text = Vec::with_capacity(component.len() + line.len() + 4);
+        text.extend_from_slice(component.as_bytes());
+        text.extend_from_slice(b" | ");
+        text.extend_from_slice(line);
+        text.push(b'\n');
+        // Who closed the host's output does not want it; guests go on.
+        let _ = match stream {
+            GuestStream::Stdout => write_at_once(std::io::stdout().lock(), &text),
+            GuestStream::Stderr => write_at_once(std::io::stderr().lock(), &text),
+        };
+    })
+}
+
+fn write_at_once(mut to: impl Write, text: &[u8]) -> std::io::Result<()> {
+    to.write_all(text)?;
+    to.flush()
+}

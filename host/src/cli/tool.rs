@@ -1,0 +1,79 @@
+//! What `publish` and `subscribe` share: the way to the broker that the
+//! configuration names.
+
+use super::failure::Failure;
+use super::{ConfigArgs, files, plan};
+use crate::broker::{Broker, Limits, Qos};
+use crate::config::{Capability, Config};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Opens the network broker that a topic or filter goes to, and returns it with
+/// the topic as it is called there. `ID:TOPIC` names a capability; without it,
+/// there must be one only.
+pub(super) fn open(args: &ConfigArgs, topic: &str) -> Result<(Arc<Broker>, String), Failure> {
+    let Some(path) = files::config_file(args) else {
+        return Err(Failure::input(
+            "there is no capabilities.toml here, and the built-in broker cannot be reached by \
+             another process\n  help: name a configuration with a network broker: --config FILE",
+        ));
+    };
+    let config = plan::read_config(&path)?;
+    let (capability, topic) = choose(&config, topic)?;
+    let Some(binding) = capability.bindings.first() else {
+        return Err(Failure::input(format!(
+            "the capability `{}` has no [[capability.config]], which says where its broker is",
+            capability.id
+        )));
+    };
+    let connection = binding.connection.open_for_tool(&files::random_client_id());
+    let connection = connection
+        .map_err(|error| Failure::input(format!("broker {}: {error}", capability.id)))?;
+    let limits = Limits { event_bytes_max: config.max_event_size, ..Limits::default() };
+    Ok((Broker::new(capability.id.clone(), connection, limits), topic))
+}
+
+fn choose<'a>(config: &'a Config, topic: &str) -> Result<(&'a Capability, String), Failure> {
+    let network = |capability: &&Capability| capability.features.network;
+    if let Some((id, rest)) = topic.split_once(':')
+        && let Some(named) = config.capabilities.iter().find(|capability| capability.id == id)
+    {
+        if !named.features.network {
+            return Err(unreachable(&named.id, named.backend));
+        }
+        return Ok((named, rest.to_owned()));
+    }
+    let mut candidates = config.capabilities.iter().filter(network);
+    match (candidates.next(), candidates.next()) {
+        (Some(one), None) => Ok((one, topic.to_owned())),
+        (Some(_), Some(_)) => {
+            let ids: Vec<_> =
+                config.capabilities.iter().filter(network).map(|c| format!("{}:{topic}", c.id)).collect();
+            Err(Failure::input(format!(
+                "several brokers are configured: say which one, as in {}",
+                ids.join(" or ")
+            )))
+        }
+        (None, _) => Err(match config.capabilities.first() {
+            Some(capability) => unreachable(&capability.id, capability.backend),
+            None => Failure::input("the configuration names no broker"),
+        }),
+    }
+}
+
+fn unreachable(id: &str, backend: &str) -> Failure {
+    let called = if id == backend { String::new() } else { format!(" `{id}`") };
+    Failure::input(format!(
+        "the broker{called} is {backend}, which lives inside `wasi-pubsub run`: no other process can \
+         reach it\n  help: publish from a component, or configure a network broker such as pubsub.mqtt"
+    ))
+}
+
+pub(super) fn parse_qos(text: &str) -> Result<Qos, String> {
+    text.parse().ok().and_then(Qos::from_level).ok_or_else(|| "expected 0, 1 or 2".into())
+}
+
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "expected a number of seconds, such as 5 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "expected a number of seconds, not below 0".into())
+}

@@ -1,0 +1,277 @@
+//! Bindings with their brokers and their components.
+
+use super::grants::{Granted, Grants};
+use super::plan::{BrokerPlan, ComponentFacts, ComponentPlan, Plan, SubscriptionPlan};
+use super::pulls::PullNames;
+use crate::broker::{DedupeWindow, SubscriptionSettings};
+use crate::config::{
+    Binding, Component, ComponentSettings, Config, Delivery, Error, Problem, Publish,
+    SubscriptionConfig,
+};
+use std::collections::{HashMap, HashSet};
+
+/// A configuration and its components, side by side.
+pub(super) struct Join<'a> {
+    pub(super) config: &'a Config,
+    pub(super) components: &'a [ComponentFacts],
+    pub(super) brokers: Vec<BrokerPlan>,
+    pub(super) bindings: Vec<Bound<'a>>,
+}
+
+/// One binding, with its broker.
+pub(super) struct Bound<'a> {
+    pub(super) id: &'a str,
+    pub(super) broker: usize,
+    pub(super) binding: &'a Binding,
+}
+
+/// The brokers of a configuration, and for each binding the index of its broker.
+pub(super) fn brokers(config: &Config) -> (Vec<BrokerPlan>, Vec<usize>) {
+    let mut brokers: Vec<BrokerPlan> = Vec::new();
+    let mut indexes = Vec::new();
+    for capability in &config.capabilities {
+        for binding in &capability.bindings {
+            let same = |known: &BrokerPlan| {
+                known.backend == capability.backend
+                    && known.connection.same_as(&*binding.connection)
+            };
+            let index = brokers.iter().position(same).unwrap_or_else(|| {
+                brokers.push(BrokerPlan {
+                    id: capability.id.clone(),
+                    backend: capability.backend,
+                    features: capability.features,
+                    connection: binding.connection.clone(),
+                });
+                brokers.len() - 1
+            });
+            indexes.push(index);
+        }
+    }
+    (brokers, indexes)
+}
+
+impl<'a> Join<'a> {
+    pub(super) fn new(config: &'a Config, components: &'a [ComponentFacts]) -> Self {
+        let (brokers, indexes) = brokers(config);
+        let bindings = config
+            .capabilities
+            .iter()
+            .flat_map(|capability| capability.bindings.iter().map(move |b| (&*capability.id, b)))
+            .zip(indexes)
+            .map(|((id, binding), broker)| Bound { id, broker, binding })
+            .collect();
+        Self { config, components, brokers, bindings }
+    }
+
+    /// What the configuration says of a component.
+    pub(super) fn configured(&self, name: &str) -> Option<&'a Component> {
+        self.config.components.iter().find(|component| component.name == name)
+    }
+
+    /// An error about a component, at the place that names its file.
+    pub(super) fn about(&self, component: &ComponentFacts, problem: Problem) -> Error {
+        let place = self.configured(&component.name).and_then(|known| known.place.clone());
+        Error { place, problem }
+    }
+
+    /// Makes the plan. What cannot be told apart is reported.
+    pub(super) fn plan(self, errors: &mut Vec<Error>) -> Plan {
+        let mut plan = Plan {
+            brokers: Vec::new(),
+            subscriptions: Vec::new(),
+            components: self.components.iter().map(|facts| self.component(facts)).collect(),
+            notes: Vec::new(),
+        };
+        let mut names = Names::default();
+        for bound in &self.bindings {
+            if let Some(subscription) = &bound.binding.subscription {
+                self.subscribe(bound, subscription, &mut plan, &mut names, errors);
+            }
+        }
+        self.keep_used_brokers(&mut plan);
+        plan
+    }
+
+    fn component(&self, facts: &ComponentFacts) -> ComponentPlan {
+        let configured = self.configured(&facts.name);
+        ComponentPlan {
+            name: facts.name.clone(),
+            path: facts.path.clone(),
+            settings: configured.map_or_else(ComponentSettings::default, |c| c.settings.clone()),
+            is_command: facts.is_command,
+            grants: self.grants(facts),
+            pulls: PullNames::default(),
+        }
+    }
+
+    fn grants(&self, facts: &ComponentFacts) -> Grants {
+        let mut list = Vec::new();
+        for bound in self.bindings.iter().filter(|bound| bound.serves(facts)) {
+            let granted = |filter, by_id_only| Granted {
+                broker: bound.broker,
+                id: bound.id.to_owned(),
+                filter,
+                by_id_only,
+                qos: bound.binding.qos,
+                timeout: bound.binding.publish_timeout,
+            };
+            match &bound.binding.publish {
+                Publish::Anything => list.push(granted(None, false)),
+                Publish::Only(grants) => {
+                    list.extend(grants.iter().map(|g| granted(Some(g.filter.clone()), g.by_id_only)));
+                }
+            }
+        }
+        let ids = self.config.capabilities.iter().map(|capability| capability.id.clone()).collect();
+        Grants { ids, list }
+    }
+
+    /// Adds the subscriptions of a binding: one for each component of a topic,
+    /// one for all of a queue.
+    fn subscribe(
+        &self,
+        bound: &Bound<'_>,
+        config: &SubscriptionConfig,
+        plan: &mut Plan,
+        names: &mut Names,
+        errors: &mut Vec<Error>,
+    ) {
+        let takers: Vec<usize> = (0..self.components.len())
+            .filter(|&index| bound.serves(&self.components[index]))
+            .filter(|&index| takes(&self.components[index], config.delivery))
+            .collect();
+        if takers.is_empty() && config.delivery == Delivery::Pull {
+            plan.notes.push(format!(
+                "nothing pulls from `{}`: the subscription is not opened",
+                config.filter
+            ));
+        }
+        for &taker in &takers {
+            let line = self.config.source.line(config.place.span.start);
+            let name = (taker, config.delivery == Delivery::Pull, bound.broker, config.filter.to_string());
+            if let Some(&line) = names.seen.get(&name) {
+                let problem = Problem::DuplicateSubscription {
+                    component: self.components[taker].name.clone(),
+                    name: config.filter.to_string(),
+                    line,
+                    pull: config.delivery == Delivery::Pull,
+                };
+                errors.push(Error { place: Some(config.place.clone()), problem });
+            } else {
+                names.seen.insert(name, line);
+            }
+        }
+        let groups: Vec<Vec<usize>> = match config.group {
+            Some(_) if takers.is_empty() => Vec::new(),
+            Some(_) => vec![takers],
+            None => takers.into_iter().map(|taker| vec![taker]).collect(),
+        };
+        for members in groups {
+            let index = plan.subscriptions.len();
+            if config.delivery == Delivery::Pull {
+                for &member in &members {
+                    plan.components[member].pulls.add(bound.id, config.filter.as_str(), index);
+                }
+            }
+            let settings = self.settings(bound, config, &members, names);
+            let delivery = config.delivery;
+            plan.subscriptions.push(SubscriptionPlan { broker: bound.broker, settings, delivery, members });
+        }
+    }
+
+    fn settings(
+        &self,
+        bound: &Bound<'_>,
+        config: &SubscriptionConfig,
+        members: &[usize],
+        names: &mut Names,
+    ) -> SubscriptionSettings {
+        let only = members.first().map(|&member| self.components[member].name.as_str());
+        let owner = config.group.as_deref().or(only).unwrap_or_default();
+        SubscriptionSettings {
+            name: config.filter.to_string(),
+            label: names.label(format!("{owner}/{}", config.filter)),
+            filter: config.filter.clone(),
+            group: config.group.clone(),
+            qos: bound.binding.qos,
+            max_in_flight: config.max_in_flight,
+            max_in_flight_bytes: config.max_in_flight_bytes,
+            ack_deadline: (config.delivery == Delivery::Pull).then_some(config.ack_deadline),
+            retry: config.retry.clone(),
+            exhausted: config.exhausted.clone(),
+            not_from: only.filter(|_| self.config.is_built_in).map(str::to_owned),
+            dedupe: DedupeWindow::default(),
+        }
+    }
+
+    /// Leaves out the brokers that nothing uses: a connection costs.
+    fn keep_used_brokers(self, plan: &mut Plan) {
+        let published = self.components.iter().zip(&plan.components);
+        let published = published.filter(|(facts, _)| facts.imports_publish);
+        let mut used: HashSet<usize> =
+            published.flat_map(|(_, c)| c.grants.list.iter().map(|g| g.broker)).collect();
+        used.extend(plan.subscriptions.iter().map(|subscription| subscription.broker));
+        let mut indexes = HashMap::new();
+        for (index, broker) in self.brokers.into_iter().enumerate() {
+            if used.contains(&index) {
+                indexes.insert(index, plan.brokers.len());
+                plan.brokers.push(broker);
+            } else {
+                let what = broker.connection.describe();
+                plan.notes.push(format!("no component uses {what}: it is not connected"));
+            }
+        }
+        for subscription in &mut plan.subscriptions {
+            subscription.broker = indexes[&subscription.broker];
+        }
+        for component in &mut plan.components {
+            let grants = &mut component.grants.list;
+            grants.retain(|granted| indexes.contains_key(&granted.broker));
+            grants.iter_mut().for_each(|granted| granted.broker = indexes[&granted.broker]);
+        }
+    }
+}
+
+impl Bound<'_> {
+    /// Whether a component gets this binding.
+    pub(super) fn serves(&self, component: &ComponentFacts) -> bool {
+        self.binding
+            .components
+            .as_ref()
+            .is_none_or(|names| names.iter().any(|name| name.value == component.name))
+    }
+
+    /// The delivery of its subscription, if it has one.
+    pub(super) fn delivery(&self) -> Option<Delivery> {
+        self.binding.subscription.as_ref().map(|subscription| subscription.delivery)
+    }
+}
+
+/// Whether a component can take events that are delivered like this.
+pub(super) fn takes(component: &ComponentFacts, delivery: Delivery) -> bool {
+    match delivery {
+        Delivery::Push => component.exports_handler,
+        Delivery::Pull => component.pulls(),
+    }
+}
+
+/// The names that are taken already.
+#[derive(Default)]
+struct Names {
+    labels: HashSet<String>,
+    /// Component, whether pulled, broker and text; and the line.
+    seen: HashMap<(usize, bool, usize, String), usize>,
+}
+
+impl Names {
+    /// A label that no other subscription has: the same one for the same file.
+    fn label(&mut self, wanted: String) -> String {
+        let mut label = wanted.clone();
+        let mut count = 1;
+        while !self.labels.insert(label.clone()) {
+            count += 1;
+            label = format!("{wanted} ({count})");
+        }
+        label
+    }
+}

@@ -1,0 +1,99 @@
+//! What is to be started: plain data, for whoever starts it.
+
+use super::grants::Grants;
+use super::pulls::PullNames;
+use crate::broker::SubscriptionSettings;
+use crate::broker::driver::Features;
+use crate::config::{ComponentSettings, ConnectionSettings, Delivery};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What is known of a component without running it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ComponentFacts {
+    /// The name that the configuration has for it.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// It imports `publish`.
+    pub imports_publish: bool,
+    /// It imports `receive`.
+    pub imports_receive: bool,
+    /// It imports `stream`.
+    pub imports_stream: bool,
+    /// It imports `pull`.
+    pub imports_pull: bool,
+    /// It exports `on-message`, in any version.
+    pub exports_handler: bool,
+    /// It has a `main`: it exports `wasi:cli/run`.
+    pub is_command: bool,
+    /// Its imports that the host does not have.
+    pub foreign_imports: Vec<String>,
+}
+
+impl ComponentFacts {
+    /// Whether it takes events by itself.
+    #[must_use]
+    pub fn pulls(&self) -> bool {
+        self.imports_receive || self.imports_stream || self.imports_pull
+    }
+}
+
+/// Everything that a configuration asks for. Indexes of brokers and
+/// subscriptions are those of the lists here; components stand in the order of
+/// the facts that were given.
+#[derive(Debug)]
+pub struct Plan {
+    /// The brokers that something uses.
+    pub brokers: Vec<BrokerPlan>,
+    /// The subscriptions.
+    pub subscriptions: Vec<SubscriptionPlan>,
+    /// The components.
+    pub components: Vec<ComponentPlan>,
+    /// What is configured and does nothing here, in words, for the log.
+    pub notes: Vec<String>,
+}
+
+/// One broker to open.
+#[derive(Clone, Debug)]
+pub struct BrokerPlan {
+    /// The id of the capability that names it first. Two brokers of one
+    /// capability have the same.
+    pub id: String,
+    /// The backend, such as `pubsub.mqtt`.
+    pub backend: &'static str,
+    /// What it can do.
+    pub features: Features,
+    /// How it is reached.
+    pub connection: Arc<dyn ConnectionSettings>,
+}
+
+/// One subscription to open.
+#[derive(Clone, Debug)]
+pub struct SubscriptionPlan {
+    /// The broker.
+    pub broker: usize,
+    /// What the core is asked for.
+    pub settings: SubscriptionSettings,
+    /// Push or pull.
+    pub delivery: Delivery,
+    /// The components that share it: one for a topic.
+    pub members: Vec<usize>,
+}
+
+/// One component to start.
+#[derive(Debug)]
+pub struct ComponentPlan {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// How it runs.
+    pub settings: ComponentSettings,
+    /// Whether it has a `main` to run.
+    pub is_command: bool,
+    /// Where it may publish.
+    pub grants: Grants,
+    /// What it may pull from, by name.
+    pub pulls: PullNames,
+}

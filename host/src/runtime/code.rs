@@ -1,0 +1,122 @@
+//! Loading components, and saying in words why a file is none.
+
+use super::cache::CodeCache;
+use super::engine::Host;
+use crate::capability::{Interfaces, inspect};
+use std::path::Path;
+use wasmtime::component::Component;
+
+/// A compiled component.
+#[derive(Clone)]
+pub struct Code {
+    component: Component,
+    interfaces: Interfaces,
+}
+
+/// Why a file cannot be used as a component. Says the reason; [`help`](Self::help)
+/// says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("the file cannot be read: {0}")]
+    Unreadable(std::io::Error),
+    /// It is not WebAssembly at all.
+    #[error("this is no WebAssembly file: it begins with {start}")]
+    NotWasm {
+        /// Its first bytes, readable.
+        start: String,
+    },
+    /// It is a core module.
+    #[error("this is a core WebAssembly module, not a component")]
+    CoreModule,
+    /// It is a component, and does not validate or compile.
+    #[error("it is not valid: {0}")]
+    Invalid(String),
+    /// An interface that the host has is imported in a way that does not fit.
+    #[error("it does not fit the host's interfaces: {0}")]
+    Mismatch(String),
+}
+
+impl LoadError {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::NotWasm { .. } => Some(
+                "build a component with `cargo build --target wasm32-wasip2` and name the .wasm file",
+            ),
+            Self::CoreModule => Some(
+                "build for the target wasm32-wasip2, or make it a component with `wasm-tools component new`",
+            ),
+            Self::Mismatch(_) => Some(
+                "build it with the WIT files of this version of wasi-pubsub; `wasi-pubsub inspect` \
+                 shows what it imports",
+            ),
+            Self::Unreadable(_) | Self::Invalid(_) => None,
+        }
+    }
+}
+
+/// The first bytes of every WebAssembly binary, and of every component after them.
+const MAGIC: &[u8] = b"\0asm";
+const COMPONENT_LAYER: &[u8] = &[0x0d, 0x00, 0x01, 0x00];
+
+impl Code {
+    /// Reads and compiles a component, or takes its compiled form from the cache.
+    /// It need not fit this host: see [`check`](Self::check).
+    ///
+    /// # Errors
+    /// Where the file is no component: see [`LoadError`].
+    pub fn load(host: &Host, cache: Option<&CodeCache>, path: &Path) -> Result<Self, LoadError> {
+        let bytes = std::fs::read(path).map_err(LoadError::Unreadable)?;
+        check_kind(&bytes)?;
+        let component = match cache {
+            Some(cache) => cache.load(host.engine(), &bytes),
+            None => Component::new(host.engine(), &bytes),
+        };
+        let component = component.map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+        let interfaces = inspect(host.engine(), &component);
+        Ok(Self { component, interfaces })
+    }
+
+    /// Whether what the component imports can be linked. What the host does not
+    /// have at all is in [`Interfaces::foreign`].
+    ///
+    /// # Errors
+    /// [`LoadError::Mismatch`].
+    pub fn check(&self, host: &Host) -> Result<(), LoadError> {
+        match host.linker().instantiate_pre(&self.component) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(LoadError::Mismatch(format!("{error:#}"))),
+        }
+    }
+
+    /// What it imports and exports.
+    #[must_use]
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
+    }
+
+    pub(super) fn component(&self) -> &Component {
+        &self.component
+    }
+}
+
+fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
+    if bytes.starts_with(MAGIC) {
+        return match bytes.get(4..8) {
+            Some(COMPONENT_LAYER) => Ok(()),
+            _ => Err(LoadError::CoreModule),
+        };
+    }
+    // The text format is accepted, as wasmtime does; its parser says what is wrong.
+    if std::str::from_utf8(bytes).is_ok_and(|text| text.trim_start().starts_with("(component")) {
+        return Ok(());
+    }
+    let start: Vec<u8> = bytes.iter().take(8).copied().collect();
+    let start = match start.as_slice() {
+        [] => "nothing, as it is empty".into(),
+        start => format!("`{}`", start.escape_ascii()),
+    };
+    Err(LoadError::NotWasm { start })
+}

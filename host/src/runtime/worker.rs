@@ -1,0 +1,142 @@
+//! What the workers of a component share: starting instances, and words for
+//! what went wrong.
+
+use super::component::{Component, InstanceMode, Running};
+use super::inbox::Inbox;
+use super::{concurrent, serial};
+use crate::broker::{Lease, Verdict};
+use crate::capability::{Handler, HandlerExport, Role};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use wasmtime::Error;
+
+/// How long to wait after an instance failed to start, and at the most.
+const START_BACKOFF: Duration = Duration::from_millis(100);
+const START_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// One worker of a component: a task that owns one instance at a time.
+pub(super) struct Worker {
+    pub(super) component: Arc<Component>,
+    pub(super) export: HandlerExport,
+    pub(super) inbox: Inbox,
+    /// How often in a row an instance of the component failed to start.
+    pub(super) failed_starts: Arc<AtomicU32>,
+}
+
+impl Worker {
+    /// Handles events until the subscriptions end.
+    pub(super) async fn serve(self) {
+        if self.export.is_concurrent() {
+            concurrent::serve(self).await;
+        } else {
+            serial::serve(self).await;
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.component.settings.timeout
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        self.component.settings.instance == InstanceMode::Fresh
+    }
+
+    /// An instance to handle this event in. Where none can be started, the event
+    /// goes back uncharged, and the worker waits before it tries again.
+    pub(super) async fn start(&self, role: Role, lease: Lease) -> Option<(Running, Handler, Lease)> {
+        let started = tokio::time::timeout(self.timeout(), self.component.start(role)).await;
+        let bound = match started {
+            Ok(Ok(mut running)) => {
+                running.handler(&self.export).map(|handler| (running, handler))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(wasmtime::format_err!("not started within {:?}", self.timeout())),
+        };
+        match bound {
+            Ok((running, handler)) => {
+                if self.failed_starts.swap(0, Ordering::Relaxed) > 0 {
+                    tracing::info!(component = %self.component.name, "instance started again");
+                }
+                Some((running, handler, lease))
+            }
+            Err(error) => {
+                lease.give_back(false);
+                self.back_off(&error).await;
+                None
+            }
+        }
+    }
+
+    async fn back_off(&self, error: &Error) {
+        let failures = self.failed_starts.fetch_add(1, Ordering::Relaxed);
+        let delay = START_BACKOFF.saturating_mul(1 << failures.min(16)).min(START_BACKOFF_MAX);
+        tracing::error!(
+            component = %self.component.name,
+            error = %trap_text(error),
+            "an instance cannot be started; trying again in {delay:?}",
+        );
+        tokio::time::sleep(delay).await;
+    }
+
+    /// Whether the event can be handed to an instance at all. One that is larger
+    /// than the instance's memory would only trap it.
+    pub(super) fn fits(&self, lease: Lease) -> Option<Lease> {
+        let (size, limit) = (lease.event().size(), self.component.settings.memory_limit);
+        if size < limit {
+            return Some(lease);
+        }
+        let reason =
+            format!("the event has {size} bytes and the component's memory_limit is {limit}");
+        self.log_failure(&lease, &reason);
+        lease.settle(Verdict::Retry { after: None, reason });
+        None
+    }
+
+    pub(super) fn log_failure(&self, lease: &Lease, reason: &str) {
+        tracing::warn!(
+            component = %self.component.name,
+            topic = %lease.topic(),
+            id = %lease.event().id,
+            attempt = lease.attempt(),
+            "handler failed: {reason}",
+        );
+    }
+
+    /// Settles an event with the guest's verdict.
+    pub(super) fn conclude(&self, lease: Lease, verdict: Verdict) {
+        match &verdict {
+            Verdict::Ack => {}
+            Verdict::Retry { reason, .. } | Verdict::Reject { reason } => {
+                self.log_failure(&lease, reason);
+            }
+        }
+        lease.settle(verdict);
+    }
+
+    /// Settles the events that were in flight in an instance that failed. A single
+    /// one is charged; of several the guilty one is unknown, so all of them run
+    /// again alone.
+    pub(super) fn fail_all(&self, leases: Vec<Lease>, reason: &str) {
+        let alone = leases.len() == 1;
+        for lease in leases {
+            if alone {
+                self.conclude(lease, Verdict::Retry { after: None, reason: reason.to_owned() });
+            } else {
+                lease.give_back(true);
+            }
+        }
+        if !alone {
+            tracing::warn!(component = %self.component.name, "instance failed: {reason}");
+        }
+    }
+
+    pub(super) fn timeout_text(&self) -> String {
+        format!("no verdict within the timeout of {:?}", self.timeout())
+    }
+}
+
+/// A trap in one line: its cause, without the stack.
+pub(super) fn trap_text(error: &Error) -> String {
+    error.root_cause().to_string()
+}

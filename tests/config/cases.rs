@@ -1,0 +1,143 @@
+//! The files of a folder, and how they are read.
+
+use crate::facts::{Component, components};
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wasi_pubsub::broker::driver::{Connection, Features};
+use wasi_pubsub::broker::{BrokerError, Qos};
+use wasi_pubsub::config::{
+    Absent, BackendSection, Backends, Config, ConnectionSettings, Errors, Key, Request, Section,
+};
+
+/// One file, with what belongs to it.
+pub(crate) struct Case {
+    /// Its name, as messages show it.
+    pub(crate) name: String,
+    pub(crate) text: Vec<u8>,
+    pub(crate) components: Option<Vec<Component>>,
+    path: PathBuf,
+}
+
+impl Case {
+    /// Compares what was found with what is expected; `None` where they are equal.
+    pub(crate) fn compare(&self, extension: &str, found: &str) -> Option<String> {
+        let path = self.path.with_extension(extension);
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&path, found).unwrap();
+            return None;
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        (found != expected).then(|| {
+            format!("--- {}, expected:\n{expected}--- found:\n{found}---", self.path.display())
+        })
+    }
+}
+
+pub(crate) fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config"))
+}
+
+/// The cases of `valid` or `invalid`, by name.
+pub(crate) fn cases(sort: &str) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for entry in std::fs::read_dir(folder().join(sort)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let facts = std::fs::read_to_string(path.with_extension("components"));
+            cases.push(Case {
+                name: path.file_name().unwrap().to_str().unwrap().to_owned(),
+                text: std::fs::read(&path).unwrap(),
+                components: facts.ok().map(|text| components(&text)),
+                path,
+            });
+        }
+    }
+    assert!(!cases.is_empty());
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    cases
+}
+
+/// Reads a configuration with the backends of the build and those of the test.
+pub(crate) fn load(name: &str, text: &[u8]) -> Result<Config, Errors> {
+    wasi_pubsub::config::load(&Request {
+        name,
+        text,
+        dir: &folder().join("files"),
+        env: &|name| match name {
+            "MQTT_PASSWORD" => Some("geheim".to_owned()),
+            "BROKER" => Some("broker.example".to_owned()),
+            "BAD_TOPIC" => Some("a/#/geheim".to_owned()),
+            _ => None,
+        },
+        backends: backends(),
+    })
+}
+
+/// The backends of the build, one that can do little, and one that is left out.
+pub(crate) fn backends() -> Backends<'static> {
+    let built = wasi_pubsub::backends::backends();
+    let present = built.present.iter().copied().chain([&Limited as &dyn BackendSection]);
+    let left_out = Absent { name: "pubsub.leftout", feature: Some("leftout") };
+    let absent = built.absent.iter().copied().chain([left_out]);
+    Backends {
+        present: Vec::leak(present.collect()),
+        absent: Vec::leak(absent.collect()),
+    }
+}
+
+/// A message without the path of this checkout.
+pub(crate) fn portable(text: &str) -> String {
+    text.replace(folder().to_str().unwrap(), "FOLDER")
+}
+
+/// A backend that keeps qos 0 only and has no queues.
+struct Limited;
+
+#[derive(Debug, PartialEq)]
+struct LimitedSettings {
+    server: String,
+}
+
+impl BackendSection for Limited {
+    fn name(&self) -> &'static str {
+        "pubsub.limited"
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            queue: false,
+            qos_max: Qos::AtMostOnce,
+            delayed_redelivery: false,
+            replay: false,
+            network: true,
+        }
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        &[Key { name: "server", help: "which" }]
+    }
+
+    fn connection(&self, section: &mut Section<'_>) -> Option<Arc<dyn ConnectionSettings>> {
+        let server = section.string("server").map_or_else(String::new, |server| server.value);
+        Some(Arc::new(LimitedSettings { server }))
+    }
+}
+
+impl ConnectionSettings for LimitedSettings {
+    fn same_as(&self, other: &dyn ConnectionSettings) -> bool {
+        (other as &dyn Any).downcast_ref() == Some(self)
+    }
+
+    fn describe(&self) -> String {
+        format!("limited {}", self.server)
+    }
+
+    fn open(&self, _: &str) -> Result<Arc<dyn Connection>, BrokerError> {
+        Err(BrokerError::Unsupported("not in this test".into()))
+    }
+
+    fn open_for_tool(&self, _: &str) -> Result<Arc<dyn Connection>, BrokerError> {
+        self.open("")
+    }
+}

@@ -1,0 +1,20 @@
+//! The tests, by theme. Each is a function of a harness.
+
+pub(crate) mod dead_letter;
+pub(crate) mod dedupe;
+pub(crate) mod drain;
+pub(crate) mod features;
+pub(crate) mod fidelity;
+pub(crate) mod flow;
+pub(crate) mod hand_over;
+pub(crate) mod lease;
+pub(crate) mod limits;
+pub(crate) mod own_events;
+pub(crate) mod publish;
+pub(crate) mod qos;
+pub(crate) mod queue;
+pub(crate) mod repeated_attributes;
+pub(crate) mod retry;
+pub(crate) mod sessions;
+pub(crate) mod stats;
+pub(crate) mod wildcards;

@@ -1,0 +1,184 @@
+//! Every example, with the configuration that lies beside it, and the same one
+//! with mosquitto as its broker.
+
+use crate::support::{Scene, drain, examples, on_each_backend, printed, printed_sorted};
+use std::time::Duration;
+use testkit::Host;
+use testkit::Stream::{Err, Out};
+
+on_each_backend!(publisher, receiver, puller, streamer, concurrent, pipeline, worker, raw,);
+
+/// Starts an example. The built-in broker gets the very file of the example.
+fn start(scene: &Scene, name: &str) -> Host {
+    let file = examples().join(name).join("capabilities.toml");
+    if !scene.has_broker() {
+        return scene.command(&["run", "-c", &file.to_string_lossy()]).start();
+    }
+    let text = std::fs::read_to_string(&file).expect("the configuration of an example");
+    let target = format!("path = \"{}/target/", examples().display());
+    scene.write(&text.replace("path = \"../target/", &target));
+    scene.run()
+}
+
+/// How the receiver prints an event of the publisher.
+fn order(host: &Host, component: &str, number: u32) {
+    let data = format!("data: \"order {number}\"");
+    let lines = printed(host);
+    let found: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with(&format!("{component} | ")) && line.contains(&data))
+        .collect();
+    let [line] = found.as_slice() else {
+        panic!("one line with {data}, not {found:?}: {lines:#?}")
+    };
+    for part in [
+        "Event { id: \"",
+        "source: \"publisher\"",
+        "type: \"com.example.order\"",
+        "topic: \"orders/new\"",
+        "attempt: 1",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+}
+
+async fn publisher(scene: Scene) {
+    let mut host = start(&scene, "publisher");
+    host.expect_exit(0).await;
+    assert_eq!(printed(&host), ["publisher | published 3 to orders/new"]);
+}
+
+async fn receiver(scene: Scene) {
+    let mut host = start(&scene, "receiver");
+    host.wait_for_count(Out, "receiver | received Event {", 3).await;
+    host.wait_for(Out, "publisher | published 3 to orders/new").await;
+    drain(&mut host).await;
+    (1..=3).for_each(|number| order(&host, "receiver", number));
+    assert_eq!(printed(&host).len(), 4);
+}
+
+async fn puller(scene: Scene) {
+    let mut host = start(&scene, "puller");
+    host.expect_exit(0).await;
+    (1..=3).for_each(|number| order(&host, "puller", number));
+    assert_eq!(host.lines().count(Out, "puller | received Event {"), 3);
+}
+
+async fn streamer(scene: Scene) {
+    let mut host = start(&scene, "streamer");
+    host.expect_exit(0).await;
+    (1..=3).for_each(|number| order(&host, "streamer", number));
+    assert_eq!(host.lines().count(Out, "streamer | streamed Event {"), 3);
+}
+
+async fn concurrent(scene: Scene) {
+    let mut host = start(&scene, "concurrent");
+    host.wait_for_count(Out, "concurrent | finished order", 10).await;
+    drain(&mut host).await;
+    let lines = printed(&host);
+    let is = |line: &&String, what: &str| line.starts_with(&format!("concurrent | {what}"));
+    let before_the_first_end = lines.iter().take_while(|line| !is(line, "finished"));
+    let started = before_the_first_end.filter(|line| is(line, "started")).count();
+    assert_eq!(started, 10, "all were in progress at once: {lines:#?}");
+    assert_eq!(host.lines().count(Out, "concurrent | finished order"), 10);
+}
+
+async fn pipeline(scene: Scene) {
+    let mut host = start(&scene, "pipeline");
+    host.wait_for_count(Out, "receiver | received", 3).await;
+    drain(&mut host).await;
+    for number in 1..=3 {
+        let line = format!("pipeline | writing the invoice for order {number}");
+        assert_eq!(host.lines().count(Out, &line), 1, "{line}");
+        let data = format!("data: \"invoice for order {number}\"");
+        let lines = printed(&host);
+        let invoice = lines.iter().find(|line| line.contains(&data)).expect("an invoice");
+        for part in [
+            "source: \"pipeline\"",
+            "type: \"com.example.invoice\"",
+            "content_type: \"text/plain\"",
+            "attributes: {\"order\": \"",
+            "topic: \"invoices/new\"",
+        ] {
+            assert!(invoice.contains(part), "{part} in {invoice}");
+        }
+    }
+    assert_eq!(host.lines().count(Out, "receiver | received"), 3);
+}
+
+async fn worker(scene: Scene) {
+    let mut host = start(&scene, "worker");
+    host.expect_exit(0).await;
+    assert_eq!(
+        printed_sorted(&host),
+        [
+            "publisher | published 3 to orders/new",
+            "worker | again: order 3 is not in stock yet",
+            "worker | packed order 1, attempt 1",
+            "worker | packed order 2, attempt 1",
+            "worker | packed order 3, attempt 2",
+        ]
+    );
+}
+
+async fn raw(scene: Scene) {
+    let mut host = start(&scene, "raw");
+    host.wait_for_count(Out, "raw | received", 3).await;
+    host.wait_for(Out, "publisher | published").await;
+    drain(&mut host).await;
+    assert_eq!(
+        printed_sorted(&host),
+        [
+            "publisher | published 3 to orders/new",
+            "raw | received com.example.order from publisher: order 1",
+            "raw | received com.example.order from publisher: order 2",
+            "raw | received com.example.order from publisher: order 3",
+        ]
+    );
+}
+
+/// One test for both backends: compiling an interpreter takes long, and needs to
+/// happen once.
+#[tokio::test]
+async fn python_receiver() {
+    let file = examples().join("target/python_receiver.wasm");
+    assert!(
+        file.is_file(),
+        "{} is missing: guest-examples/README.md says how to build it",
+        file.display()
+    );
+    let memory = Scene::memory();
+    let inspected = memory.command(&["inspect", &file.to_string_lossy()]).start();
+    let is_compiled = || inspected.lines().complete();
+    testkit::eventually(COMPILE_DEADLINE, "the interpreter is compiled", is_compiled).await;
+    for scene in [memory, Scene::mosquitto().await] {
+        let mut host = start(&scene, "python-receiver");
+        host.wait_for_count(Out, "receiver | received Event {", 3).await;
+        drain(&mut host).await;
+        for number in 1..=3 {
+            let line =
+                format!("python-receiver | python received com.example.order 'order {number}'");
+            assert_eq!(host.lines().count(Out, &line), 1, "{line}");
+            let greeting = format!("data: \"hello, order {number}\"");
+            assert_eq!(host.lines().count(Out, &greeting), 1, "{greeting}");
+        }
+        assert!(!host.lines().contain(Err, "handler failed"), "{}", host.lines().dump());
+    }
+}
+
+const COMPILE_DEADLINE: Duration = Duration::from_secs(180);
+
+/// The background of all this: two files, one command, no configuration.
+#[tokio::test]
+async fn two_components_without_a_configuration() {
+    let scene = Scene::memory();
+    let guests = crate::support::guests();
+    let [publisher, receiver] =
+        ["publisher.wasm", "receiver.wasm"].map(|file| guests.join(file).display().to_string());
+    let mut host = scene.command(&["run", &publisher, &receiver]).start();
+    host.wait_for_count(Out, "receiver | received Event {", 3).await;
+    host.wait_for(Out, "publisher | published").await;
+    drain(&mut host).await;
+    (1..=3).for_each(|number| order(&host, "receiver", number));
+    assert!(host.lines().contain(Err, "built-in broker"), "it says which broker is used");
+}

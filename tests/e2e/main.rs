@@ -1,0 +1,17 @@
+//! The program with real components, as its users see it: what is written where,
+//! what is delivered again and what is not, and how it ends.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod cache;
+mod commands;
+mod examples;
+mod faults;
+mod given;
+mod outages;
+mod output;
+mod pulls;
+mod restarts;
+mod sandbox;
+mod support;
+mod verdicts;

@@ -1,0 +1,1 @@
+//! Broken links, broken brokers, slow handlers: nothing is lost.
