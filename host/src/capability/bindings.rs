@@ -3,8 +3,10 @@
 //! Both versions share the types of 0.2: the two texts define the same records
 //! and variants, and wasmtime compares types by structure.
 
+#![allow(unreachable_pub, reason = "what `bindgen!` generates is public")]
+
 /// `wasi:pubsub-data@0.2.0-draft`: synchronous functions.
-pub(in crate::capability) mod v0_2 {
+pub mod v0_2 {
     wasmtime::component::bindgen!({
         path: "../wit/0.2",
         world: "puller",
@@ -18,7 +20,7 @@ pub(in crate::capability) mod v0_2 {
 }
 
 /// `wasi:pubsub-data@0.3.0-draft`: asynchronous functions and native streams.
-pub(in crate::capability) mod v0_3 {
+pub mod v0_3 {
     wasmtime::component::bindgen!({
         path: "../wit/0.3",
         world: "puller",
@@ -34,4 +36,4 @@ pub(in crate::capability) mod v0_3 {
     });
 }
 
-pub(in crate::capability) use v0_2::wasi::pubsub_data::types::{Error, Event};
+pub use v0_2::wasi::pubsub_data::types::{Error, Event};

@@ -12,7 +12,8 @@ const DEADLINE_MAX: Duration = Duration::from_secs(600);
 
 /// One event that a component pulled, until its verdict.
 #[derive(Clone)]
-pub(in crate::capability) struct Delivery(Arc<Inner>);
+#[allow(unreachable_pub, reason = "`bindgen!` exports it again")]
+pub struct Delivery(Arc<Inner>);
 
 struct Inner {
     event: WitEvent,

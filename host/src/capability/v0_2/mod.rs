@@ -4,4 +4,5 @@ mod basic;
 mod pull;
 mod stream;
 
-pub(in crate::capability) use stream::EventStream;
+#[allow(unreachable_pub, reason = "`bindgen!` exports it again")]
+pub use stream::EventStream;

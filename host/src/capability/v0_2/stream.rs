@@ -13,7 +13,8 @@ const READ_EVENTS_MAX: u32 = 1_024;
 
 /// An open subscription of a 0.2 guest. Dropping it gives back what was handed
 /// out and is not settled.
-pub(in crate::capability) struct EventStream {
+#[allow(unreachable_pub, reason = "`bindgen!` exports it again")]
+pub struct EventStream {
     subscription: Arc<Subscription>,
     handed: Handed,
     /// Taken while the guest polled, for the next `read`.
