@@ -102,7 +102,7 @@ async fn through_host(count: u64, qos: Qos) -> Result<f64> {
     let mosquitto = broker().await;
     let mut settings = mqtt::MqttSettings::new(&mosquitto.url())?;
     settings.clean_session = true;
-    let connection = mqtt::open(settings, "bench".into());
+    let connection = mqtt::open(settings, "bench".into())?;
     let running = service::start(&guest("faulty"), connection, qos, IN_FLIGHT.into()).await?;
     running.count.expect(count);
     let begun = Instant::now();

@@ -2,6 +2,7 @@
 
 use crate::counting::{Count, Counting};
 use anyhow::Result;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,9 +55,10 @@ pub async fn start(path: &Path, connection: Arc<dyn Connection>, qos: Qos, in_fl
             wasi: WasiGrants::default(),
         },
         grants: Arc::new(Nothing),
+        pulls: HashMap::new(),
     };
     let subscription =
-        SubscriptionSetup { broker: 0, settings, pulled_as: None, members: vec![0] };
+        SubscriptionSetup { broker: 0, settings, push: true, members: vec![0] };
     let setup = Setup {
         brokers: vec![Arc::clone(&broker)],
         subscriptions: vec![subscription],

@@ -1,6 +1,7 @@
 //! `check`
 
-use crate::support::{Jobs, Scene, guests};
+use crate::components::COMMAND;
+use crate::support::{Jobs, Scene};
 use crate::{call, done, failed};
 
 #[tokio::test]
@@ -23,9 +24,12 @@ async fn a_good_configuration_is_summed_up() {
 async fn components_can_be_named_beside_those_of_the_file() {
     let scene = Scene::memory();
     Jobs::default().write(&scene);
-    let publisher = guests().join("publisher.wasm").display().to_string();
-    let text = done(&scene, &["check", &publisher]).await;
-    assert!(text.contains("command publisher: ") && text.contains("command source: "), "{text}");
+    std::fs::write(scene.folder().join("tiny.wat"), COMMAND).unwrap();
+    let text = done(&scene, &["check", "tiny.wat"]).await;
+    assert!(
+        text.contains("command tiny: tiny.wat\n") && text.contains("command source: "),
+        "{text}"
+    );
 }
 
 #[tokio::test]

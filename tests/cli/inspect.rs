@@ -54,7 +54,7 @@ async fn components_as_json() {
         ("puller.wasm", json!([]), json!(["receive"]), true),
         ("streamer.wasm", json!([]), json!(["stream"]), true),
         ("worker.wasm", json!([]), json!(["pull"]), true),
-        ("both.wasm", json!(["0.2.0-draft", "0.3.0-draft"]), json!([]), false),
+        ("both.wasm", json!(["0.3.0-draft", "0.2.0-draft"]), json!([]), false),
     ] {
         let found = as_json(name).await;
         assert_eq!(found["handlers"], handlers, "{name}: {found:#}");
@@ -88,5 +88,8 @@ async fn what_is_no_component_is_an_error() {
     assert!(text.starts_with("error: core.wasm: this is a core WebAssembly module"), "{text}");
     assert!(text.contains("\n  help: "), "{text}");
     let text = failed(&scene, &["inspect", "nowhere.wasm"], 2).await;
-    assert_eq!(text, "error: nowhere.wasm: there is no such file\n");
+    assert_eq!(
+        text,
+        "error: nowhere.wasm: the file cannot be read: No such file or directory (os error 2)\n"
+    );
 }

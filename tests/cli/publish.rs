@@ -39,8 +39,11 @@ async fn a_thousand_lines_keep_their_order() {
     let outcome = call_with_input(&scene, &["publish", "a/lines", "-l"], &lines.join("\n")).await;
     assert_eq!((outcome.code, outcome.out.as_str(), outcome.err.as_str()), (Some(0), "", ""));
     subscriber.expect_exit(0).await;
-    let expected: Vec<String> = lines.iter().map(|line| format!("a/lines {line}")).collect();
-    assert_eq!(subscriber.lines().of(Out), expected);
+    let found = subscriber.lines().of(Out);
+    assert_eq!(found.len(), lines.len());
+    for (found, line) in found.iter().zip(&lines) {
+        assert_eq!(*found, format!("a/lines {line}"), "the first that is out of order");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::facts::{Component, components};
 use std::any::Any;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use wasi_pubsub::broker::driver::{Connection, Features};
 use wasi_pubsub::broker::{BrokerError, Qos};
 use wasi_pubsub::config::{
@@ -76,14 +76,15 @@ pub(crate) fn load(name: &str, text: &[u8]) -> Result<Config, Errors> {
 
 /// The backends of the build, one that can do little, and one that is left out.
 pub(crate) fn backends() -> Backends<'static> {
-    let built = wasi_pubsub::backends::backends();
-    let present = built.present.iter().copied().chain([&Limited as &dyn BackendSection]);
-    let left_out = Absent { name: "pubsub.leftout", feature: Some("leftout") };
-    let absent = built.absent.iter().copied().chain([left_out]);
-    Backends {
-        present: Vec::leak(present.collect()),
-        absent: Vec::leak(absent.collect()),
-    }
+    static PRESENT: LazyLock<Vec<&'static dyn BackendSection>> = LazyLock::new(|| {
+        let built = wasi_pubsub::backends::backends().present;
+        built.iter().copied().chain([&Limited as &dyn BackendSection]).collect()
+    });
+    static ABSENT: LazyLock<Vec<Absent>> = LazyLock::new(|| {
+        let left_out = Absent { name: "pubsub.leftout", feature: Some("leftout") };
+        wasi_pubsub::backends::backends().absent.iter().copied().chain([left_out]).collect()
+    });
+    Backends { present: &PRESENT, absent: &ABSENT }
 }
 
 /// A message without the path of this checkout.

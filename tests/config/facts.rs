@@ -37,7 +37,10 @@ fn component(line: &str) -> Component {
             "handler" => facts.exports_handler = true,
             "command" => facts.is_command = true,
             "broken" => component.broken = Some("it is a core module, no component".into()),
-            "twice" => component.twice = true,
+            "twice" => {
+                component.twice = true;
+                facts.path = format!("other/{name}.wasm").into();
+            }
             foreign => facts.foreign_imports.push(foreign.to_owned()),
         }
     }

@@ -115,7 +115,11 @@ fn every_expectation_has_its_file() {
             let extension = path.extension().unwrap_or_default();
             if ["expected", "plan", "components"].iter().any(|known| extension == *known) {
                 let name = path.with_extension("toml").file_name().unwrap().to_owned();
-                assert!(names.contains(name.to_str().unwrap()), "{} is about nothing", path.display());
+                assert!(
+                    names.contains(name.to_str().unwrap()),
+                    "{} is about nothing",
+                    path.display()
+                );
             }
         }
     }

@@ -32,7 +32,10 @@ fn every_key_is_in_the_reference() {
         let keys = keys(table);
         assert!(!keys.is_empty());
         for key in keys {
-            assert!(text.contains(&format!("| `{key}` |")), "the reference lacks `{key}` of {table}");
+            assert!(
+                text.contains(&format!("| `{key}` |")),
+                "the reference lacks `{key}` of {table}"
+            );
         }
     }
     for backend in backends().present.iter().filter(|backend| backend.name() != "pubsub.limited") {

@@ -7,7 +7,8 @@ pub(crate) fn of(plan: &Plan) -> String {
     let mut text = String::new();
     for (index, broker) in plan.brokers.iter().enumerate() {
         let (id, backend) = (&broker.id, broker.backend);
-        writeln!(text, "broker {index}: {id} ({backend}) {}", broker.connection.describe()).unwrap();
+        writeln!(text, "broker {index}: {id} ({backend}) {}", broker.connection.describe())
+            .unwrap();
         writeln!(text, "  {:?}", broker.connection).unwrap();
     }
     for (index, subscription) in plan.subscriptions.iter().enumerate() {
@@ -16,7 +17,8 @@ pub(crate) fn of(plan: &Plan) -> String {
     }
     for component in &plan.components {
         let command = if component.is_command { " command" } else { "" };
-        writeln!(text, "component {}:{command} {}", component.name, component.path.display()).unwrap();
+        writeln!(text, "component {}:{command} {}", component.name, component.path.display())
+            .unwrap();
         writeln!(text, "  {:?}", component.settings).unwrap();
         for (name, index) in component.pulls.iter() {
             writeln!(text, "  pulls {name} from subscription {index}").unwrap();
@@ -42,10 +44,5 @@ pub(crate) fn of(plan: &Plan) -> String {
 fn subscription_of(plan: &Plan, subscription: &SubscriptionPlan) -> String {
     let members: Vec<_> =
         subscription.members.iter().map(|&index| plan.components[index].name.as_str()).collect();
-    format!(
-        "broker {} {:?} to {}",
-        subscription.broker,
-        subscription.delivery,
-        members.join(", ")
-    )
+    format!("broker {} {:?} to {}", subscription.broker, subscription.delivery, members.join(", "))
 }

@@ -41,7 +41,7 @@ async fn when_all_commands_have_ended_well_so_does_the_host() {
 async fn one_failed_command_makes_the_exit_code_1_and_is_not_started_again() {
     for (step, reason) in [
         ("fail on purpose", "its main returned an error"),
-        ("exit 3", "it exited with code 3"),
+        ("exit 3", "it exited with code 1"),
         ("panic", "it trapped"),
         ("abort", "it trapped"),
         ("grow", "memory limit of 67108864 bytes exceeded"),

@@ -14,31 +14,37 @@ const EVENTS: usize = 3;
 /// How long the host may take for all of it. The first start compiles the guests.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-const NEXT: &str = "
-That was `wasi-pubsub run` with capabilities.toml: the publisher sent three orders, the
-pipeline wrote an invoice for each, and the receiver printed the invoices. Now try:
-
-  target/debug/wasi-pubsub run                    the same, until Ctrl-C
-  target/debug/wasi-pubsub check                  is capabilities.toml right?
-  target/debug/wasi-pubsub inspect guest-examples/target/wasm32-wasip2/release/pipeline.wasm
-  target/debug/wasi-pubsub --help                 every command has examples
-
-Change guest-examples/pipeline/src/lib.rs, and run `cargo xtask demo` again. To use an
-MQTT broker instead of the built-in one, change `name` in capabilities.toml to
-\"pubsub.mqtt\" and give each binding a `url`.";
-
 /// Builds all that is needed, and runs publisher, pipeline and receiver on the
 /// built-in broker until every event is through.
 pub(crate) fn demo(tools: &Tools) -> Result<()> {
     guests::build_examples(tools, &["publisher", "pipeline", "receiver"])?;
     build_host()?;
-    let mut command = Command::new(profile_dir()?.join("wasi-pubsub"));
+    let program = profile_dir()?.join("wasi-pubsub");
+    let mut command = Command::new(&program);
     command.args(["run", "--config", "capabilities.toml"]).current_dir(root());
     heading("Running publisher, pipeline and receiver on the built-in broker");
     eprintln!("    {}\n", text_of(&command));
     watch(command)?;
-    println!("{NEXT}");
+    let shown = program.strip_prefix(root()).unwrap_or(&program).display().to_string();
+    println!("{}", next_steps(&shown));
     Ok(())
+}
+
+fn next_steps(program: &str) -> String {
+    format!(
+        "
+That was `wasi-pubsub run` with capabilities.toml: the publisher sent three orders, the
+pipeline wrote an invoice for each, and the receiver printed the invoices. Now try:
+
+  {program} run         the same again, until Ctrl-C
+  {program} check       is capabilities.toml right?
+  {program} --help      every command has examples
+  {program} inspect guest-examples/target/wasm32-wasip2/release/pipeline.wasm
+
+Change guest-examples/pipeline/src/lib.rs, and run `cargo xtask demo` again. To use an MQTT
+broker instead of the built-in one, change `name` in capabilities.toml to \"pubsub.mqtt\"
+and give each binding a `url`, such as \"tcp://localhost:1883\"."
+    )
 }
 
 /// Builds the host, with what the whole workspace asks of its dependencies, so

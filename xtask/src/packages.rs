@@ -15,8 +15,10 @@ pub(crate) enum Package {
 struct Manager {
     program: &'static str,
     /// What fetches the lists of packages, where that is a step of its own.
-    update: Option<&'static [&'static str]>,
-    install: &'static [&'static str],
+    update: Option<&'static str>,
+    /// What keeps it from asking, and the like.
+    options: &'static [&'static str],
+    install: &'static str,
     needs_root: bool,
     mosquitto: &'static [&'static str],
     python: &'static [&'static str],
@@ -29,8 +31,9 @@ const LOCK_WAIT: &str = "DPkg::Lock::Timeout=120";
 const MANAGERS: [Manager; 6] = [
     Manager {
         program: "apt-get",
-        update: Some(&["-o", LOCK_WAIT, "update"]),
-        install: &["-o", LOCK_WAIT, "install", "--yes", "--no-install-recommends"],
+        update: Some("update"),
+        options: &["-o", LOCK_WAIT, "--yes", "--no-install-recommends"],
+        install: "install",
         needs_root: true,
         mosquitto: &["mosquitto"],
         python: &["python3", "python3-venv"],
@@ -38,7 +41,8 @@ const MANAGERS: [Manager; 6] = [
     Manager {
         program: "dnf",
         update: None,
-        install: &["install", "--assumeyes"],
+        options: &["--assumeyes"],
+        install: "install",
         needs_root: true,
         mosquitto: &["mosquitto"],
         python: &["python3", "python3-pip"],
@@ -46,7 +50,8 @@ const MANAGERS: [Manager; 6] = [
     Manager {
         program: "zypper",
         update: None,
-        install: &["--non-interactive", "install"],
+        options: &["--non-interactive"],
+        install: "install",
         needs_root: true,
         mosquitto: &["mosquitto"],
         python: &["python3", "python3-pip"],
@@ -54,7 +59,8 @@ const MANAGERS: [Manager; 6] = [
     Manager {
         program: "pacman",
         update: None,
-        install: &["-S", "--needed", "--noconfirm"],
+        options: &["--needed", "--noconfirm"],
+        install: "-S",
         needs_root: true,
         mosquitto: &["mosquitto"],
         python: &["python"],
@@ -62,7 +68,8 @@ const MANAGERS: [Manager; 6] = [
     Manager {
         program: "apk",
         update: None,
-        install: &["add"],
+        options: &[],
+        install: "add",
         needs_root: true,
         mosquitto: &["mosquitto"],
         python: &["python3", "py3-pip"],
@@ -70,7 +77,8 @@ const MANAGERS: [Manager; 6] = [
     Manager {
         program: "brew",
         update: None,
-        install: &["install"],
+        options: &[],
+        install: "install",
         needs_root: false,
         mosquitto: &["mosquitto"],
         python: &["python3"],
@@ -132,17 +140,16 @@ impl Manager {
         (asks_nothing || std::io::stdin().is_terminal()).then_some(&["sudo"])
     }
 
-    fn run(&self, prefix: &[&str], verb: &[&str], names: &[&str]) -> Result<()> {
+    fn run(&self, prefix: &[&str], verb: &str, names: &[&str]) -> Result<()> {
         // `env` comes after `sudo`, which would not let the variable through.
         let mut words = prefix.iter().copied().chain(["env", "DEBIAN_FRONTEND=noninteractive"]);
         let mut command = Command::new(words.next().unwrap_or("env"));
-        run(command.args(words).arg(self.program).args(verb).args(names))
+        run(command.args(words).arg(self.program).args(self.options).arg(verb).args(names))
     }
 
     fn text(&self, package: Package) -> String {
         let sudo = if self.needs_root && !is_root() { "sudo " } else { "" };
-        let install = self.install.join(" ");
-        format!("{sudo}{} {install} {}", self.program, self.names(package).join(" "))
+        format!("{sudo}{} {} {}", self.program, self.install, self.names(package).join(" "))
     }
 }
 

@@ -4,9 +4,11 @@ use super::driver::{Connection, Features};
 use super::{BrokerError, Event, Limits, Qos, Subscription, SubscriptionSettings, Topic};
 use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 /// One broker: checks, limits and timeouts, once for all backends.
@@ -15,6 +17,8 @@ pub struct Broker {
     connection: Arc<dyn Connection>,
     limits: Limits,
     seed: u64,
+    /// What all ids begin with that are filled in.
+    id_prefix: String,
     ids: AtomicU64,
 }
 
@@ -39,7 +43,8 @@ impl Broker {
         limits: Limits,
         seed: u64,
     ) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), connection, limits, seed, ids: AtomicU64::new(0) })
+        let (name, ids) = (name.into(), AtomicU64::new(0));
+        Arc::new(Self { name, connection, limits, seed, id_prefix: format!("{seed:016x}-"), ids })
     }
 
     /// The capability's id.
@@ -80,7 +85,14 @@ impl Broker {
         }
         self.limits.check(&event)?;
         let publish = self.connection.publish(topic, Arc::new(event), qos, Some(publisher));
-        match tokio::time::timeout(timeout, publish).await {
+        let mut publish = std::pin::pin!(publish);
+        // Most are taken at once, and need no timer.
+        let at_once = poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx))).await;
+        let result = match at_once {
+            Poll::Ready(result) => Ok(result),
+            Poll::Pending => tokio::time::timeout(timeout, publish).await,
+        };
+        match result {
             Ok(Err(BrokerError::Timeout)) | Err(_) => Err(BrokerError::Unavailable(format!(
                 "broker `{}` did not take the event within {timeout:?}",
                 self.name
@@ -136,7 +148,10 @@ impl Broker {
 
     fn unique_id(&self) -> String {
         let number = self.ids.fetch_add(1, Ordering::Relaxed);
-        format!("{:016x}-{number}", self.seed)
+        let mut id = String::with_capacity(self.id_prefix.len() + 10);
+        id.push_str(&self.id_prefix);
+        id.push_str(&number.to_string());
+        id
     }
 }
 

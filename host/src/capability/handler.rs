@@ -1,8 +1,8 @@
 //! Calling the export `on-message`, of either version.
 
 use super::bindings::{Error, Event};
-use super::inspect::{Version, interface_name};
 use super::convert;
+use super::inspect::{Version, interface_name};
 use crate::broker::{Lease, Verdict};
 use wasmtime::component::{
     Accessor, Component, ComponentExportIndex, GuestTaskId, Instance, TypedFunc,
@@ -64,7 +64,11 @@ impl Handler {
     ///
     /// # Errors
     /// The guest trapped; the store is dead.
-    pub async fn call<T: Send + 'static>(&self, store: &mut Store<T>, lease: &Lease) -> Result<Verdict> {
+    pub async fn call<T: Send + 'static>(
+        &self,
+        store: &mut Store<T>,
+        lease: &Lease,
+    ) -> Result<Verdict> {
         let event = convert::to_wit(lease);
         let (result,) = self.function.call_async(store.as_context_mut(), (event,)).await?;
         Ok(convert::verdict(result))
@@ -74,7 +78,11 @@ impl Handler {
     ///
     /// # Errors
     /// The call could not begin.
-    pub fn start<T: Send + 'static>(&self, accessor: &Accessor<T>, lease: &Lease) -> Result<Call<T>> {
+    pub fn start<T: Send + 'static>(
+        &self,
+        accessor: &Accessor<T>,
+        lease: &Lease,
+    ) -> Result<Call<T>> {
         let event = convert::to_wit(lease);
         accessor.with(|access| Ok(Call(self.function.start_call_concurrent(access, (event,))?)))
     }

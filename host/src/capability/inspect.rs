@@ -95,6 +95,8 @@ pub fn inspect(engine: &Engine, component: &Component) -> Interfaces {
 /// Whether an import is one of the interfaces that are bound, in a bound version.
 fn is_ours(name: &str) -> bool {
     [Version::V0_2, Version::V0_3].iter().any(|&version| {
-        ["types", "basic", "pull"].iter().any(|interface| name == interface_name(interface, version))
+        ["types", "basic", "pull"]
+            .iter()
+            .any(|interface| name == interface_name(interface, version))
     })
 }

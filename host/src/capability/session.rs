@@ -2,8 +2,8 @@
 //! versions of the interface.
 
 use super::bindings::{Error, Event as WitEvent};
-use super::links::Links;
 use super::convert;
+use super::links::Links;
 use crate::broker::{BrokerError, Lease, Qos, Subscription, Verdict};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -97,7 +97,12 @@ impl Session {
     }
 
     /// Takes up to `max` events, waiting up to `wait_ms` milliseconds for the first.
-    pub(super) async fn pull(&self, name: &str, max: u32, wait_ms: u64) -> Result<Vec<Lease>, Error> {
+    pub(super) async fn pull(
+        &self,
+        name: &str,
+        max: u32,
+        wait_ms: u64,
+    ) -> Result<Vec<Lease>, Error> {
         let subscription = self.find(name)?;
         let mut leases = Vec::new();
         let max = max.min(BATCH_EVENTS_MAX) as usize;

@@ -44,10 +44,15 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
 fn problem(host: &Host, code: &Code) -> Option<String> {
     let found = code.interfaces();
     if !found.foreign.is_empty() {
-        return Some(format!("it imports {}, which this host does not have", found.foreign.join(", ")));
+        return Some(format!(
+            "it imports {}, which this host does not have",
+            found.foreign.join(", ")
+        ));
     }
     if found.handlers.is_empty() && !found.is_command {
-        return Some("it exports neither `on-message` nor `wasi:cli/run`: there is nothing to run".into());
+        return Some(
+            "it exports neither `on-message` nor `wasi:cli/run`: there is nothing to run".into(),
+        );
     }
     code.check(host).err().map(|error| error.to_string())
 }

@@ -1,5 +1,6 @@
 //! Logs: to standard error, coloured on a terminal, JSON on request.
 
+use super::failure::Failure;
 use clap::{Args, ValueEnum};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -11,8 +12,14 @@ pub(super) struct LogArgs {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true, env = "WASI_PUBSUB_LOG_FORMAT")]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace, or a filter as `mqtt=debug,info`
-    #[arg(long, value_name = "FILTER", default_value = "info", global = true, env = "WASI_PUBSUB_LOG")]
+    /// What is logged: error, warn, info, debug or trace, or a list by module, as wasi_pubsub::backends=debug,info
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        global = true,
+        env = "WASI_PUBSUB_LOG"
+    )]
     log: String,
     /// When to use colours
     #[arg(long, value_enum, default_value_t = Color::Auto, global = true)]
@@ -35,23 +42,40 @@ enum Color {
     Never,
 }
 
-/// Starts logging for the process.
-pub(super) fn start(args: &LogArgs) {
-    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let color = match args.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => {
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+impl LogArgs {
+    /// Whether what goes to standard error is coloured.
+    pub(super) fn is_coloured(&self) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                std::io::stderr().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
         }
-    };
+    }
+}
+
+/// Starts logging for the process.
+///
+/// # Errors
+/// The filter is none.
+pub(super) fn start(args: &LogArgs) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&args.log).map_err(|error| {
+        Failure::input(format!(
+            "--log: `{}` is no filter: {error}\n  help: one of error, warn, info, debug, trace, or \
+             a list such as wasi_pubsub::backends=debug,info",
+            args.log
+        ))
+    })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_writer(std::io::stderr);
     // A second call in one process, as tests make it, keeps the first logger.
     let _ = match args.log_format {
-        LogFormat::Text => builder.with_ansi(color).try_init(),
+        LogFormat::Text => builder.with_ansi(args.is_coloured()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    Ok(())
 }

@@ -73,21 +73,27 @@ struct ConfigArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    logs::start(&cli.logs);
-    let result = match cli.command {
-        Command::Run(args) => in_runtime(run::run(args)),
-        Command::Check(args) => check::check(&args),
-        Command::Publish(args) => in_runtime(publish::publish(args)),
-        Command::Subscribe(args) => in_runtime(subscribe::subscribe(args)),
-        Command::Inspect(args) => inspect::inspect(&args),
-        Command::Completions(args) => completions::completions(&args),
-    };
+    let coloured = cli.logs.is_coloured();
+    let result = logs::start(&cli.logs).and_then(|()| cli.command.execute());
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nothing can be done where standard error is closed.
-            let _ = writeln!(std::io::stderr(), "{failure}");
+            let _ = writeln!(std::io::stderr(), "{}", failure.render(coloured));
             failure.exit_code()
+        }
+    }
+}
+
+impl Command {
+    fn execute(self) -> Result<(), Failure> {
+        match self {
+            Self::Run(args) => in_runtime(run::run(args)),
+            Self::Check(args) => check::check(&args),
+            Self::Publish(args) => in_runtime(publish::publish(args)),
+            Self::Subscribe(args) => in_runtime(subscribe::subscribe(args)),
+            Self::Inspect(args) => inspect::inspect(&args),
+            Self::Completions(args) => completions::completions(&args),
         }
     }
 }

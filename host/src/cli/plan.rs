@@ -11,7 +11,6 @@ use crate::runtime::{
     NetworkGrant, Output, Setup, SubscriptionSetup, WasiGrants,
 };
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +25,11 @@ pub(super) struct Planned {
 
 /// Reads the configuration, loads every component, and joins the two. Everything
 /// that is wrong is reported at once.
-pub(super) fn load(host: &Host, args: &ConfigArgs, components: &[PathBuf]) -> Result<Planned, Failure> {
+pub(super) fn load(
+    host: &Host,
+    args: &ConfigArgs,
+    components: &[PathBuf],
+) -> Result<Planned, Failure> {
     let file = files::config_file(args);
     let mut config = match &file {
         Some(path) => read_config(path)?,
@@ -36,10 +39,10 @@ pub(super) fn load(host: &Host, args: &ConfigArgs, components: &[PathBuf]) -> Re
                  help: wasi-pubsub run COMPONENT..., or --config FILE",
             ));
         }
-        None => config::built_in(backends()).map_err(|errors| wrong(&errors))?,
+        None => config::built_in(backends()).map_err(Failure::problems)?,
     };
     for path in components {
-        config.add_component(path.clone()).map_err(|errors| wrong(&errors))?;
+        config.add_component(path.clone()).map_err(Failure::problems)?;
     }
     if config.components.is_empty() {
         return Err(Failure::input(
@@ -67,7 +70,7 @@ pub(super) fn read_config(path: &Path) -> Result<Config, Failure> {
     let env = |name: &str| std::env::var(name).ok();
     let request =
         config::Request { name: &name, text: &text, dir, env: &env, backends: backends() };
-    config::load(&request).map_err(|errors| wrong(&errors))
+    config::load(&request).map_err(Failure::problems)
 }
 
 fn load_components(host: &Host, config: &Config) -> (Vec<Code>, Vec<ComponentFacts>, Vec<Errors>) {
@@ -110,16 +113,11 @@ fn facts_of(component: &config::Component, code: &Code) -> ComponentFacts {
     }
 }
 
-fn wrong(errors: &Errors) -> Failure {
-    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    Failure::problems(errors.render(color))
-}
-
 fn wrong_all(problems: Vec<Errors>) -> Failure {
     let mut problems = problems.into_iter();
     let Some(mut all) = problems.next() else { return Failure::input("nothing is known") };
     problems.for_each(|more| all.extend(more));
-    wrong(&all)
+    Failure::problems(all)
 }
 
 impl Planned {
@@ -155,7 +153,8 @@ impl Planned {
                 Delivery::Push => "pushed to",
                 Delivery::Pull => "pulled by",
             };
-            let _ = writeln!(text, "{kind}, qos {}, {delivery} {}", settings.qos, members.join(", "));
+            let _ =
+                writeln!(text, "{kind}, qos {}, {delivery} {}", settings.qos, members.join(", "));
         }
         for component in &plan.components {
             let kind = if component.is_command { "command" } else { "handler" };
@@ -173,17 +172,17 @@ impl Planned {
     pub(super) fn into_setup(self, output: Output) -> Result<Setup, Failure> {
         let client_id = files::client_id_base(self.file.as_deref())?;
         let limits = self.config.limits();
-        let brokers = self
-            .plan
-            .brokers
-            .iter()
-            .map(|broker| {
-                let connection = broker.connection.open(&client_id).map_err(|error| {
-                    Failure::input(format!("broker {}: {error}", broker.id))
-                })?;
-                Ok(Broker::new(broker.id.clone(), connection, limits.clone()))
-            })
-            .collect::<Result<_, Failure>>()?;
+        let brokers =
+            self.plan
+                .brokers
+                .iter()
+                .map(|broker| {
+                    let connection = broker.connection.open(&client_id).map_err(|error| {
+                        Failure::input(format!("broker {}: {error}", broker.id))
+                    })?;
+                    Ok(Broker::new(broker.id.clone(), connection, limits.clone()))
+                })
+                .collect::<Result<_, Failure>>()?;
         let subscriptions = self
             .plan
             .subscriptions
@@ -204,7 +203,11 @@ impl Planned {
                 name: component.name,
                 code,
                 settings: settings(&component.settings),
-                pulls: component.pulls.iter().map(|(name, index)| (name.to_owned(), index)).collect(),
+                pulls: component
+                    .pulls
+                    .iter()
+                    .map(|(name, index)| (name.to_owned(), index))
+                    .collect(),
                 grants: Arc::new(PlannedGrants(component.grants)),
             })
             .collect();

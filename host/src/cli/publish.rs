@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
@@ -194,7 +195,14 @@ async fn publish_lines(
             }
             line = lines.recv(), if take => match line {
                 Some(Ok(line)) => {
-                    under_way.push(publish_one(args, broker, topic, args.event.event(line)));
+                    let event = args.event.event(line);
+                    let mut publish = Box::pin(publish_one(args, broker, topic, event));
+                    // Begun now, and not when the set comes to it: lines keep
+                    // their order.
+                    match futures_util::poll!(&mut publish) {
+                        Poll::Ready(result) => outcome = result,
+                        Poll::Pending => under_way.push(publish),
+                    }
                 }
                 Some(Err(failure)) => outcome = Err(failure),
                 None => more = false,
@@ -242,7 +250,9 @@ impl Progress {
     fn new() -> Self {
         let hidden = !std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} published, {per_sec}, {elapsed}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{spinner} {human_pos} published, {per_sec}, {elapsed}")
+        {
             bar.set_style(style);
         }
         let shown = bar.downgrade();

@@ -36,8 +36,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let planned = plan::load(&host, &args.config, &args.components)?;
     planned.announce();
     let setup = planned.into_setup(guest_output())?;
-    let service =
-        Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
+    let service = Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
     let outcome = service.run(signals.first(), || tracing::info!("ready")).await;
     report(&outcome)
 }

@@ -45,6 +45,18 @@ pub(super) struct SubscribeArgs {
     config: ConfigArgs,
 }
 
+impl SubscribeArgs {
+    /// Waits for the broker or an event, at most for the timeout.
+    async fn in_time<F: Future>(&self, wait: F) -> Result<F::Output, Failure> {
+        match self.timeout {
+            Some(limit) => tokio::time::timeout(limit, wait)
+                .await
+                .map_err(|_| Failure::run(format!("no event came within {limit:?}"))),
+            None => Ok(wait.await),
+        }
+    }
+}
+
 pub(super) async fn subscribe(args: SubscribeArgs) -> Result<(), Failure> {
     let (broker, filter) = tool::open(&args.config, &args.filter)?;
     let filter = TopicFilter::new(&filter)
@@ -54,7 +66,7 @@ pub(super) async fn subscribe(args: SubscribeArgs) -> Result<(), Failure> {
     settings.qos = args.qos;
     let signals = Signals::listen()?;
     let print = async {
-        let subscription = broker.subscribe(settings).await.map_err(|error| {
+        let subscription = args.in_time(broker.subscribe(settings)).await?.map_err(|error| {
             Failure::run(format!("cannot subscribe to `{}`: {error}", args.filter))
         })?;
         tracing::info!("subscribed to `{}`", args.filter);
@@ -75,13 +87,7 @@ pub(super) async fn subscribe(args: SubscribeArgs) -> Result<(), Failure> {
 async fn print(args: &SubscribeArgs, subscription: &Arc<Subscription>) -> Result<(), Failure> {
     let mut printed = 0;
     while args.count.is_none_or(|count| printed < count) {
-        let next = subscription.next();
-        let lease = match args.timeout {
-            Some(limit) => tokio::time::timeout(limit, next)
-                .await
-                .map_err(|_| Failure::run(format!("no event came within {limit:?}")))?,
-            None => next.await,
-        };
+        let lease = args.in_time(subscription.next()).await?;
         let lease = lease.map_err(|error| Failure::run(error.to_string()))?;
         if let Err(error) = write_line(&line(&lease, args.json)) {
             // `… | head` has seen enough.

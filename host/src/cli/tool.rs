@@ -27,8 +27,8 @@ pub(super) fn open(args: &ConfigArgs, topic: &str) -> Result<(Arc<Broker>, Strin
         )));
     };
     let connection = binding.connection.open_for_tool(&files::random_client_id());
-    let connection = connection
-        .map_err(|error| Failure::input(format!("broker {}: {error}", capability.id)))?;
+    let connection =
+        connection.map_err(|error| Failure::input(format!("broker {}: {error}", capability.id)))?;
     let limits = Limits { event_bytes_max: config.max_event_size, ..Limits::default() };
     Ok((Broker::new(capability.id.clone(), connection, limits), topic))
 }
@@ -47,8 +47,12 @@ fn choose<'a>(config: &'a Config, topic: &str) -> Result<(&'a Capability, String
     match (candidates.next(), candidates.next()) {
         (Some(one), None) => Ok((one, topic.to_owned())),
         (Some(_), Some(_)) => {
-            let ids: Vec<_> =
-                config.capabilities.iter().filter(network).map(|c| format!("{}:{topic}", c.id)).collect();
+            let ids: Vec<_> = config
+                .capabilities
+                .iter()
+                .filter(network)
+                .map(|c| format!("{}:{topic}", c.id))
+                .collect();
             Err(Failure::input(format!(
                 "several brokers are configured: say which one, as in {}",
                 ids.join(" or ")
@@ -74,6 +78,8 @@ pub(super) fn parse_qos(text: &str) -> Result<Qos, String> {
 }
 
 pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|_| "expected a number of seconds, such as 5 or 0.5".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "expected a number of seconds, not below 0".into())
+    let seconds =
+        text.parse().map_err(|_| "expected a number of seconds, such as 5 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| "expected a number of seconds, not below 0".into())
 }

@@ -7,7 +7,8 @@ use super::section::Section;
 use super::source::{Located, Place};
 use super::{ConnectionSettings, Problem};
 use crate::broker::{
-    ACK_DEADLINE, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Qos, RetryPolicy, Topic, TopicFilter,
+    ACK_DEADLINE, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Qos, RetryPolicy, Topic,
+    TopicFilter,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ const PUBLISH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const IN_FLIGHT_MAX: u64 = 65_535;
-const IN_FLIGHT_BYTES_MIN: usize = 1 << 10;
-const IN_FLIGHT_BYTES_MAX: usize = 4 << 30;
+const IN_FLIGHT_BYTES_MIN: u64 = 1 << 10;
+const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
 const ATTEMPTS_MAX: u64 = 1_000_000;
 
 /// What goes only with `topic` or `queue`.
@@ -64,7 +65,9 @@ pub(super) fn read(mut section: Section<'_>, scope: &Scope<'_>) -> Option<Bindin
     let subscription = subscription(&mut section, scope);
     let place = section.place().clone();
     let own = scope.backend.map(BackendSection::name);
-    section.finish(&|key| owner(scope.backends, key).filter(|name| Some(*name) != own));
+    if scope.backend.is_some() {
+        section.finish(&|key| owner(scope.backends, key).filter(|name| Some(*name) != own));
+    }
     Some(Binding {
         place,
         connection: connection?,
@@ -77,12 +80,14 @@ pub(super) fn read(mut section: Section<'_>, scope: &Scope<'_>) -> Option<Bindin
 }
 
 fn connection(section: &mut Section<'_>, scope: &Scope<'_>) -> Option<Arc<dyn ConnectionSettings>> {
-    let Some(backend) = scope.backend else {
-        let keys = scope.backends.present.iter().flat_map(|backend| backend.keys());
-        section.ignore(keys.map(|key| key.name));
-        return None;
-    };
-    backend.connection(section)
+    match scope.backend {
+        Some(backend) => backend.connection(section),
+        // Nobody knows which keys it would have.
+        None => {
+            section.hide_likely_secrets();
+            None
+        }
+    }
 }
 
 fn read_qos(section: &mut Section<'_>, scope: &Scope<'_>) -> Option<Qos> {
@@ -241,7 +246,8 @@ fn on_message(section: &mut Section<'_>, delivery: Option<&Located<Delivery>>) {
         let reason = "these are two spellings of one key";
         section.report(second, Problem::Conflict { other: "on_message", reason });
     }
-    if let (Some(place), Some(Located { value: Delivery::Pull, .. })) = (first.or(second), delivery) {
+    if let (Some(place), Some(Located { value: Delivery::Pull, .. })) = (first.or(second), delivery)
+    {
         let reason = "the host calls nothing when the component pulls";
         section.report(&place, Problem::Conflict { other: "delivery = \"pull\"", reason });
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 const INSTANCES_MAX: u64 = 1_000;
 const CONCURRENCY_MAX: u64 = 10_000;
-const MEMORY_MIN: usize = 64 << 10;
-const MEMORY_MAX: usize = 4 << 30;
+const MEMORY_MIN: u64 = 64 << 10;
+const MEMORY_MAX: u64 = 4 << 30;
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -73,9 +73,9 @@ fn read_settings(section: &mut Section<'_>) -> ComponentSettings {
 
 fn read_wasi(section: &mut Section<'_>) -> Wasi {
     let env = section.secret_map("env");
-    let args = section.strings("args").map_or_else(Vec::new, |args| {
-        args.value.into_iter().map(|arg| arg.value).collect()
-    });
+    let args = section
+        .strings("args")
+        .map_or_else(Vec::new, |args| args.value.into_iter().map(|arg| arg.value).collect());
     let dirs = section.tables("dirs", "[[component.dirs]]");
     let dirs = dirs.into_iter().filter_map(read_directory).collect();
     Wasi { env, args, dirs, network: read_network(section) }
@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_network_allows_what_it_lists() {
-        let network = Network::Only(vec![address("10.0.0.5:5432").unwrap(), address("[::1]:*").unwrap()]);
+        let network =
+            Network::Only(vec![address("10.0.0.5:5432").unwrap(), address("[::1]:*").unwrap()]);
         for (text, allowed) in [
             ("10.0.0.5:5432", true),
             ("10.0.0.5:80", false),

@@ -18,7 +18,7 @@ const SPECVERSION: &str = "0.2";
 const DRAIN: Duration = Duration::from_secs(10);
 const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 const EVENT_SIZE: usize = 10 << 20;
-const EVENT_SIZE_MAX: usize = 256 << 20;
+const EVENT_SIZE_MAX: u64 = 256 << 20;
 
 /// What [`load`] reads, and what it may look at.
 #[derive(Clone, Copy)]
@@ -110,9 +110,9 @@ impl Config {
         }
         let name = name_of(&path);
         if let Some(first) = self.components.iter().find(|known| known.name == name) {
-            let line = first.place.as_ref().map(|place| self.source.line(place.span.start));
-            let problem = Problem::DuplicateComponent { name, line };
-            return Err(Errors::new(self.source.clone(), vec![Error { place: first.place.clone(), problem }]));
+            let problem = Problem::DuplicateComponent { name, line: None };
+            let error = Error { place: first.place.clone(), problem };
+            return Err(Errors::new(self.source.clone(), vec![error]));
         }
         self.components.push(Component {
             name,
@@ -184,12 +184,15 @@ fn likely_secrets(text: &str) -> Vec<Span> {
         let secret = in_env
             || words(line).any(|word| word == "env" || looks_secret(word))
             || has_credentials(line);
-        if let Some(equals) = line.find('=').filter(|_| secret) {
+        let value = line.find('=').map(|equals| {
+            equals + 1 + line[equals + 1..].chars().take_while(|c| *c == ' ').count()
+        });
+        if let Some(value) = value.filter(|_| secret) {
             if line.contains("\"\"\"") || line.contains("'''") {
-                hidden.push(start + equals + 1..text.len());
+                hidden.push(start + value..text.len());
                 break;
             }
-            hidden.push((start + equals + 1).min(end)..end);
+            hidden.push((start + value).min(end)..end);
         }
         start += line.len();
     }
@@ -210,7 +213,10 @@ fn has_credentials(line: &str) -> bool {
 
 fn read(mut root: Section<'_>, backends: &Backends<'_>) -> Config {
     if !root.has("specversion") {
-        root.missing("specversion", "the version of this file's format, as in specversion = \"0.2\"");
+        root.missing(
+            "specversion",
+            "the version of this file's format, as in specversion = \"0.2\"",
+        );
     }
     root.choice("specversion", &[(SPECVERSION, ())]);
     let drain = root.duration("drain", Duration::ZERO..=DRAIN_MAX);
@@ -325,10 +331,10 @@ mod tests {
         let hidden = |text: &str| -> Vec<String> {
             likely_secrets(text).into_iter().map(|span| text[span].to_owned()).collect()
         };
-        assert_eq!(hidden("a = 1\npasword = 'geheim\nb = 2 = 3\n"), [" 'geheim"]);
-        assert_eq!(hidden("url = 'tcp://user:geheim"), [" 'tcp://user:geheim"]);
-        assert_eq!(hidden("[x.env]\nA = 'geheim\n[y]\nB = 'x\n"), [" 'geheim"]);
-        assert_eq!(hidden("token = \"\"\"\ngeheim\n = 1"), [" \"\"\"\ngeheim\n = 1"]);
+        assert_eq!(hidden("a = 1\npasword = 'geheim\nb = 2 = 3\n"), ["'geheim"]);
+        assert_eq!(hidden("url = 'tcp://user:geheim"), ["'tcp://user:geheim"]);
+        assert_eq!(hidden("[x.env]\nA = 'geheim\n[y]\nB = 'x\n"), ["'geheim"]);
+        assert_eq!(hidden("token = \"\"\"\ngeheim\n = 1"), ["\"\"\"\ngeheim\n = 1"]);
         assert_eq!(hidden("a = 'tcp://h:1883\nb = 'tcp://[::1]:1\n = \n"), [""; 0]);
     }
 }

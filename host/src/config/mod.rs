@@ -14,6 +14,7 @@ mod backend;
 mod binding;
 mod component;
 mod load;
+mod message;
 mod model;
 mod problem;
 mod report;
@@ -22,12 +23,13 @@ mod section;
 mod source;
 mod suggest;
 mod units;
+mod values;
 
 pub use backend::{Absent, BackendSection, Backends, ConnectionSettings, Key};
 pub use load::{Request, built_in, load};
 pub use model::{
-    Binding, Capability, Component, ComponentSettings, Config, Delivery, Directory, Grant, Instance,
-    Network, Publish, SubscriptionConfig, Wasi,
+    Binding, Capability, Component, ComponentSettings, Config, Delivery, Directory, Grant,
+    Instance, Network, Publish, SubscriptionConfig, Wasi,
 };
 pub use problem::Problem;
 pub use report::{Error, Errors};

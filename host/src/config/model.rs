@@ -232,8 +232,7 @@ impl Network {
             Self::None => false,
             Self::Any => true,
             Self::Only(allowed) => allowed.iter().any(|(ip, port)| {
-                *ip == address.ip().to_canonical()
-                    && port.is_none_or(|port| port == address.port())
+                *ip == address.ip().to_canonical() && port.is_none_or(|port| port == address.port())
             }),
         }
     }

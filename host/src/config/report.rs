@@ -1,7 +1,7 @@
 //! Problems with their places, and how they are shown.
 
-use super::source::{Place, Source, Span};
 use super::Problem;
+use super::source::{Place, Source, Span};
 use std::fmt;
 use std::sync::Arc;
 
@@ -119,7 +119,8 @@ fn render(error: &Error, source: &Source, paint: &Paint) -> String {
         }
     };
     if let Some(help) = error.problem.help() {
-        let mark = if gutter > 0 { format!("{:gutter$} {} ", "", paint.blue("=")) } else { "  ".into() };
+        let mark =
+            if gutter > 0 { format!("{:gutter$} {} ", "", paint.blue("=")) } else { "  ".into() };
         text.push_str(&format!("{mark}{} {}\n", paint.cyan("help:"), printable(&help)));
     }
     text

@@ -149,18 +149,22 @@ mod tests {
             assert_eq!(write_duration(Duration::from_millis(millis)), text);
         }
         let huge = format!("{}d", u64::MAX);
-        for text in
-            ["", "5", "s", "-5s", "1.5s", "5 s", "5S", "30m1h", "1s1s", "5min", "5sec", "5µs", &huge]
-        {
+        for text in [
+            "", "5", "s", "-5s", "1.5s", "5 s", "5S", "30m1h", "1s1s", "5min", "5sec", "5µs", &huge,
+        ] {
             assert_eq!(duration(text), None, "{text}");
         }
     }
 
     #[test]
     fn sizes_are_read_as_written() {
-        for (text, bytes) in
-            [("64MiB", 64 << 20), ("10kB", 10_000), ("1 GiB", 1 << 30), ("7B", 7), ("2MB", 2_000_000)]
-        {
+        for (text, bytes) in [
+            ("64MiB", 64 << 20),
+            ("10kB", 10_000),
+            ("1 GiB", 1 << 30),
+            ("7B", 7),
+            ("2MB", 2_000_000),
+        ] {
             assert_eq!(size(text), Some(bytes), "{text}");
         }
         for text in ["", "64", "MiB", "64mib", "1.5MiB", "64MiBs", "-1B", "99999999999GiB"] {

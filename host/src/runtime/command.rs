@@ -50,7 +50,9 @@ pub(super) async fn run(component: &Component, export: CommandExport) -> Result<
             match p3::bindings::Command::new(&mut running.store, &running.instance) {
                 Ok(command) => running
                     .store
-                    .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
+                    .run_concurrent(async |accessor| {
+                        command.wasi_cli_run().call_run(accessor).await
+                    })
                     .await
                     .and_then(|result| result),
                 Err(error) => Err(error),

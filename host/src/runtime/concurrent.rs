@@ -52,7 +52,12 @@ enum End {
     Replace,
 }
 
-async fn serve_instance(worker: &mut Worker, running: Running, handler: Handler, first: Lease) -> End {
+async fn serve_instance(
+    worker: &mut Worker,
+    running: Running,
+    handler: Handler,
+    first: Lease,
+) -> End {
     let Running { mut store, session, .. } = running;
     let flights = Arc::new(Flights::default());
     let watch = watch(Arc::clone(&flights), worker.timeout());

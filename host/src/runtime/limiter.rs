@@ -1,6 +1,6 @@
 //! The memory limit of an instance.
 
-use wasmtime::{Result, ResourceLimiter, bail};
+use wasmtime::{ResourceLimiter, Result, bail};
 
 /// The most elements of one table.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
@@ -21,7 +21,12 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> Result<bool> {
         let used = self.used.saturating_add(desired.saturating_sub(current));
         if used > self.limit {
             bail!("memory limit of {} bytes exceeded", self.limit);
@@ -30,7 +35,12 @@ impl ResourceLimiter for Limiter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> Result<bool> {
         if desired > TABLE_ELEMENTS_MAX {
             bail!("a table would have more than {TABLE_ELEMENTS_MAX} elements");
         }

@@ -1,12 +1,12 @@
 //! Everything that one `run` runs, from its start to its end.
 
 use super::code::Code;
+use super::command;
 use super::component::{Component, ComponentSettings};
 use super::engine::Host;
 use super::inbox::Inbox;
 use super::output::Output;
 use super::worker::Worker;
-use super::command;
 use crate::broker::{Broker, BrokerError, Qos, Subscription, SubscriptionSettings, Topic};
 use crate::capability::{Links, Route};
 use futures_util::future::join_all;
@@ -178,14 +178,17 @@ impl Service {
                     reason: format!("{error:#}"),
                 })
         };
-        let components =
-            setup.components.into_iter().map(link).collect::<Result<_, _>>()?;
+        let components = setup.components.into_iter().map(link).collect::<Result<_, _>>()?;
         Ok(Self { brokers: setup.brokers, subscriptions, components, drain: setup.drain })
     }
 
     /// Runs until `stop` resolves, or until nothing is left to run; then drains.
     /// Calls `ready` once every subscription is confirmed by its broker.
-    pub async fn run(self, stop: impl Future<Output = ()>, ready: impl FnOnce() + Send + 'static) -> Outcome {
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        ready: impl FnOnce() + Send + 'static,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let mut tasks = Tasks::start(&self, ready);
         tokio::select! {
@@ -211,7 +214,10 @@ impl Service {
         };
         if tokio::time::timeout_at(deadline, finish).await.is_err() {
             outcome.cut_short = true;
-            tracing::warn!("the drain time of {:?} is over; what is in flight goes back", self.drain);
+            tracing::warn!(
+                "the drain time of {:?} is over; what is in flight goes back",
+                self.drain
+            );
         }
         tasks.abort().await;
         let grace = deadline.saturating_duration_since(Instant::now()).max(CLOSE_GRACE_MIN);
@@ -307,7 +313,11 @@ async fn open(
             Ok(())
         }
         Err(error) => {
-            tracing::error!(broker = broker.name(), "cannot subscribe to `{}`: {error}", settings.name);
+            tracing::error!(
+                broker = broker.name(),
+                "cannot subscribe to `{}`: {error}",
+                settings.name
+            );
             Err(format!("{}: {error}", settings.name))
         }
     }
@@ -339,9 +349,7 @@ async fn serve(component: Arc<Component>, index: usize, gate: Gate) -> Result<()
     let pushed: Vec<_> = gate
         .subscriptions
         .iter()
-        .filter(|opening| {
-            opening.setup.push && opening.setup.members.contains(&index)
-        })
+        .filter(|opening| opening.setup.push && opening.setup.members.contains(&index))
         .filter_map(|opening| opening.open.get().cloned())
         .collect();
     let Some(export) = component.handler.filter(|_| !pushed.is_empty()) else { return Ok(()) };

@@ -45,7 +45,9 @@ pub struct NetworkGrant {
 
 impl fmt::Debug for NetworkGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NetworkGrant").field("unrestricted", &self.unrestricted).finish_non_exhaustive()
+        f.debug_struct("NetworkGrant")
+            .field("unrestricted", &self.unrestricted)
+            .finish_non_exhaustive()
     }
 }
 

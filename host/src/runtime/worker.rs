@@ -44,12 +44,14 @@ impl Worker {
 
     /// An instance to handle this event in. Where none can be started, the event
     /// goes back uncharged, and the worker waits before it tries again.
-    pub(super) async fn start(&self, role: Role, lease: Lease) -> Option<(Running, Handler, Lease)> {
+    pub(super) async fn start(
+        &self,
+        role: Role,
+        lease: Lease,
+    ) -> Option<(Running, Handler, Lease)> {
         let started = tokio::time::timeout(self.timeout(), self.component.start(role)).await;
         let bound = match started {
-            Ok(Ok(mut running)) => {
-                running.handler(&self.export).map(|handler| (running, handler))
-            }
+            Ok(Ok(mut running)) => running.handler(&self.export).map(|handler| (running, handler)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(wasmtime::format_err!("not started within {:?}", self.timeout())),
         };

@@ -66,9 +66,16 @@ pub(crate) async fn what_was_acknowledged_does_not(h: &dyn Harness) {
 pub(crate) async fn what_was_confirmed_at_qos_2_does_not(h: &dyn Harness) {
     let publisher = h.broker("publisher").await;
     let (broker, subscription) = life(h, at(QOS_2)).await;
-    for id in ids("e", 10) {
+    for id in ids("e", 20) {
         publish_event(&publisher, "t", event(&id), QOS_2).await;
-        handle(&subscription, &id).await;
+    }
+    let mut confirming = Vec::new();
+    for id in ids("e", 20) {
+        let lease = take_id(&subscription, &id).await;
+        confirming.push(tokio::spawn(confirm(lease, Verdict::Ack)));
+    }
+    for task in confirming {
+        task.await.unwrap();
     }
     drop((broker, subscription));
     let (_broker, subscription) = life(h, at(QOS_2)).await;

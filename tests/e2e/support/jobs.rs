@@ -7,7 +7,9 @@ use super::Scene;
 pub(crate) struct Jobs<'a> {
     /// The file of the handler, without `.wasm`.
     pub(crate) guest: &'a str,
-    /// Keys beside its back-off: `max_attempts = 3`.
+    /// `queue` or `topic`.
+    pub(crate) kind: &'a str,
+    /// Its retry policy.
     pub(crate) retry: &'a str,
     /// Further lines of the handler's binding.
     pub(crate) binding: &'a str,
@@ -23,6 +25,7 @@ impl Default for Jobs<'_> {
     fn default() -> Self {
         Self {
             guest: "faulty",
+            kind: "queue",
             retry: "backoff = \"10ms\", backoff_max = \"50ms\"",
             binding: "dead_letter = \"dead/jobs\"",
             component: "instances = 1",
@@ -35,7 +38,7 @@ impl Default for Jobs<'_> {
 impl Jobs<'_> {
     /// Writes it as the configuration of a scene.
     pub(crate) fn write(&self, scene: &Scene) {
-        let Self { guest, retry, binding, component, top, events } = self;
+        let Self { guest, kind, retry, binding, component, top, events } = self;
         let steps: Vec<String> =
             events.iter().map(|event| format!("publish jobs/0 1 {event}")).collect();
         // A list of strings reads alike in JSON and TOML.
@@ -48,7 +51,7 @@ impl Jobs<'_> {
 name = "pubsub.memory"
 
 [[capability.config]]
-queue = "jobs/+"
+{kind} = "jobs/+"
 components = ["handler"]
 delivery = "push"
 on_message = "on_message"

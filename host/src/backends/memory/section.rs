@@ -1,8 +1,8 @@
 //! `pubsub.memory` in the configuration: it has no keys of its own.
 
 use super::{FEATURES, open};
-use crate::broker::driver::{Connection, Features};
 use crate::broker::BrokerError;
+use crate::broker::driver::{Connection, Features};
 use crate::config::{BackendSection, ConnectionSettings, Key, Section};
 use std::any::Any;
 use std::sync::Arc;

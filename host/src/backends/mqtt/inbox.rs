@@ -526,3 +526,7 @@ fn identity(event: &Event) -> u64 {
 fn packet_id(token: Token) -> u16 {
     (token.0 & 0xffff) as u16
 }
+
+#[cfg(test)]
+#[path = "inbox_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(65_535);
 const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(u32::MAX as u64);
-const PACKET_BYTES: std::ops::RangeInclusive<usize> = 1024..=268_435_455;
+const PACKET_BYTES: std::ops::RangeInclusive<u64> = 1024..=268_435_455;
 
 const KEYS: &[Key] = &[
     Key { name: "url", help: "where the broker listens, such as \"tcp://localhost:1883\"" },
@@ -167,9 +167,10 @@ impl Files {
     fn read(section: &mut Section<'_>, endpoint: Option<&Endpoint>) -> Option<Self> {
         let keys = ["ca_file", "cert_file", "key_file"];
         let [ca, certificate, key] = keys.map(|key| section.file(key).map(|found| found.value));
-        let mut usable = keys.iter().zip([&ca, &certificate, &key]).all(|(key, file)| {
-            file.is_some() || !section.has(key)
-        });
+        let mut usable = keys
+            .iter()
+            .zip([&ca, &certificate, &key])
+            .all(|(key, file)| file.is_some() || !section.has(key));
         for (key, other, text) in
             [("cert_file", "key_file", "`key_file`"), ("key_file", "cert_file", "`cert_file`")]
         {
@@ -182,9 +183,7 @@ impl Files {
                 usable &= !needs(section, key, "a `url` with mqtts:// or wss://", "it is for TLS");
             }
         }
-        let identity = certificate
-            .zip(key)
-            .map(|(certificate, key)| Identity { certificate, key });
+        let identity = certificate.zip(key).map(|(certificate, key)| Identity { certificate, key });
         usable.then_some(Self { ca, identity })
     }
 }
@@ -206,16 +205,16 @@ fn report(section: &Section<'_>, error: SettingsError) {
         key => key,
     };
     let place = section.place_of(key).unwrap_or_else(|| section.place().clone());
+    let value = section.place_of_value(key).unwrap_or_else(|| place.clone());
     match error {
         SettingsError::File { path, reason, .. } => {
-            section.report(&place, Problem::BadFile { path, reason });
+            section.report(&value, Problem::BadFile { path, reason });
         }
         SettingsError::Missing { needs: "username", .. } => {
             let reason = "a broker takes no password without a user";
             section.report(&place, Problem::Requires { other: "`username`", reason });
         }
         SettingsError::Value { allowed, .. } => {
-            let value = section.place_of_value(key).unwrap_or(place);
             section.invalid(&value, format!("expected {allowed}"));
         }
         other => section.invalid(&place, other.to_string()),

@@ -1,7 +1,7 @@
+use crate::capability::PubSubCtxView;
 use crate::capability::bindings::v0_2::wasi::pubsub_data::{basic, types};
 use crate::capability::bindings::{Error, Event};
 use crate::capability::v0_2::EventStream;
-use crate::capability::PubSubCtxView;
 use wasmtime::Result;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::DynPollable;

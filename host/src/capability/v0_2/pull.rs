@@ -1,7 +1,7 @@
 use crate::broker::Verdict;
+use crate::capability::PubSubCtxView;
 use crate::capability::bindings::v0_2::wasi::pubsub_data::pull;
 use crate::capability::bindings::{Error, Event};
-use crate::capability::PubSubCtxView;
 use crate::capability::delivery::Delivery;
 use wasmtime::Result;
 use wasmtime::component::Resource;

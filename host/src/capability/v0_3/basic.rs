@@ -20,10 +20,7 @@ impl<T: 'static> basic::HostWithStore<T> for HasPubSub {
         }
     }
 
-    async fn receive(
-        accessor: &Accessor<T, Self>,
-        topic: String,
-    ) -> Result<Result<Event, Error>> {
+    async fn receive(accessor: &Accessor<T, Self>, topic: String) -> Result<Result<Event, Error>> {
         match session(accessor)? {
             Ok(session) => Ok(session.receive(&topic).await),
             Err(refused) => Ok(Err(refused)),

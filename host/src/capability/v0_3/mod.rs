@@ -8,8 +8,8 @@ use super::bindings::Error;
 use super::session::Session;
 use super::{HasPubSub, PubSubCtxView};
 use std::sync::Arc;
-use wasmtime::{AsContextMut, Result};
 use wasmtime::component::{Access, Accessor};
+use wasmtime::{AsContextMut, Result};
 
 /// The session of the instance that calls; `Err` where the call was abandoned.
 fn enter<T: 'static>(access: &mut Access<'_, T, HasPubSub>) -> Result<Result<Arc<Session>, Error>> {

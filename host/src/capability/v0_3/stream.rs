@@ -53,7 +53,8 @@ impl<D> StreamProducer<D> for EventProducer {
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
         let this = self.get_mut();
-        let room = destination.remaining(&mut store).unwrap_or(READ_EVENTS_MAX).min(READ_EVENTS_MAX);
+        let room =
+            destination.remaining(&mut store).unwrap_or(READ_EVENTS_MAX).min(READ_EVENTS_MAX);
         if room > 0 {
             for lease in std::mem::take(&mut *this.handed.lock()) {
                 lease.settle(Verdict::Ack);

@@ -27,12 +27,16 @@ pub(super) fn scopes(join: &Join<'_>, errors: &mut Vec<Error>) {
         let everybody = named.is_none_or(<[_]>::is_empty);
         if everybody
             && !join.config.is_built_in
+            && !join.components.is_empty()
             && !has_unknown(join)
             && let Some(subscription) = &bound.binding.subscription
             && subscription.delivery == Delivery::Push
             && !join.components.iter().any(|c| bound.serves(c) && c.exports_handler)
         {
-            errors.push(Error { place: Some(subscription.place.clone()), problem: Problem::NoHandler });
+            errors.push(Error {
+                place: Some(subscription.place.clone()),
+                problem: Problem::NoHandler,
+            });
         }
     }
 }

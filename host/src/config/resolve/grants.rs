@@ -82,7 +82,12 @@ impl Grants {
         let Some(first) = first.or_else(|| self.list.iter().find(matching)) else {
             return Err(RouteError::Denied(text.to_owned()));
         };
-        let mut route = Route { broker: first.broker, topic: topic.clone(), qos: first.qos, timeout: first.timeout };
+        let mut route = Route {
+            broker: first.broker,
+            topic: topic.clone(),
+            qos: first.qos,
+            timeout: first.timeout,
+        };
         for granted in self.list.iter().filter(matching) {
             if granted.broker == route.broker {
                 route.qos = route.qos.max(granted.qos);
@@ -163,7 +168,8 @@ mod tests {
         let grants = grants(vec![granted(0, "a", None, 1)]);
         assert_eq!(grants.route("a/#"), Err(RouteError::InvalidTopic(TopicError::Wildcard)));
         assert_eq!(grants.route("a:"), Err(RouteError::InvalidTopic(TopicError::Empty)));
-        let twice = Grants { list: vec![granted(0, "a", None, 1), granted(1, "a", None, 1)], ..grants };
+        let twice =
+            Grants { list: vec![granted(0, "a", None, 1), granted(1, "a", None, 1)], ..grants };
         assert_eq!(twice.route("x"), Err(RouteError::Ambiguous("x".into())));
     }
 }

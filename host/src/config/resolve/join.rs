@@ -118,7 +118,9 @@ impl<'a> Join<'a> {
             match &bound.binding.publish {
                 Publish::Anything => list.push(granted(None, false)),
                 Publish::Only(grants) => {
-                    list.extend(grants.iter().map(|g| granted(Some(g.filter.clone()), g.by_id_only)));
+                    list.extend(
+                        grants.iter().map(|g| granted(Some(g.filter.clone()), g.by_id_only)),
+                    );
                 }
             }
         }
@@ -148,7 +150,8 @@ impl<'a> Join<'a> {
         }
         for &taker in &takers {
             let line = self.config.source.line(config.place.span.start);
-            let name = (taker, config.delivery == Delivery::Pull, bound.broker, config.filter.to_string());
+            let name =
+                (taker, config.delivery == Delivery::Pull, bound.broker, config.filter.to_string());
             if let Some(&line) = names.seen.get(&name) {
                 let problem = Problem::DuplicateSubscription {
                     component: self.components[taker].name.clone(),
@@ -175,7 +178,12 @@ impl<'a> Join<'a> {
             }
             let settings = self.settings(bound, config, &members, names);
             let delivery = config.delivery;
-            plan.subscriptions.push(SubscriptionPlan { broker: bound.broker, settings, delivery, members });
+            plan.subscriptions.push(SubscriptionPlan {
+                broker: bound.broker,
+                settings,
+                delivery,
+                members,
+            });
         }
     }
 

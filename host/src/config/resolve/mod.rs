@@ -18,7 +18,8 @@ use join::Join;
 ///
 /// Components are found by their names. One that the configuration names and
 /// that has no facts is taken as unusable for a reason that was reported
-/// elsewhere: what it might have made right is not reported again.
+/// elsewhere: what it might have made right is not reported again. Without any
+/// component, what is said of brokers and subscriptions alone is checked.
 ///
 /// # Errors
 /// Everything that does not fit together.

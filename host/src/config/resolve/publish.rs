@@ -26,9 +26,8 @@ pub(super) fn ambiguous(join: &Join<'_>, errors: &mut Vec<Error>) {
                     continue;
                 }
                 reported.push(pair);
-                let describe = |taken: &Taken<'_>| {
-                    join.brokers[taken.bound.broker].connection.describe()
-                };
+                let describe =
+                    |taken: &Taken<'_>| join.brokers[taken.bound.broker].connection.describe();
                 let problem = Problem::AmbiguousPublish {
                     component: facts.name.clone(),
                     first: first.text(),

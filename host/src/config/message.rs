@@ -1,0 +1,221 @@
+//! The text of each problem, in one place.
+
+use super::Problem;
+use super::section::NAME_CHARS_MAX;
+use super::units::{DURATION_FORM, SIZE_FORM};
+
+impl Problem {
+    /// What was found, and what is allowed.
+    #[must_use]
+    pub fn message(&self) -> String {
+        use Problem as P;
+        match self {
+            P::NotUtf8 => "the file is not UTF-8 text".into(),
+            P::Syntax { message } => format!("this is not TOML: {message}"),
+            P::MissingKey { key, purpose } => format!("`{key}` is missing: {purpose}"),
+            P::UnknownKey { key, .. } => format!("unknown key `{key}`"),
+            P::WrongType { found, expected, .. } => format!("found {found}, expected {expected}"),
+            P::NotAllowed { found, allowed, .. } => {
+                format!("found {found}, expected {}", list(allowed, "or"))
+            }
+            P::OutOfRange { found, min, max } => {
+                format!("found {found}, expected {min} to {max}")
+            }
+            P::BadDuration { found } => {
+                format!("found {found}, expected {}", DURATION_FORM)
+            }
+            P::BadSize { found, .. } => format!("found {found}, expected {}", SIZE_FORM),
+            P::BadTopic { found, reason } => format!("found {found}: {reason}"),
+            P::BadName { found } => format!(
+                "found {found}, expected a name of letters, digits, `.`, `_` and `-`, \
+                 of at most {} characters",
+                NAME_CHARS_MAX
+            ),
+            P::BadValue { found, reason } => format!("found {found}: {reason}"),
+            P::BadVariable { found } => {
+                format!("found {found}, expected `${{NAME}}` with the name of a variable")
+            }
+            P::UnsetVariable { name } => {
+                format!("the environment variable `{name}` is not set")
+            }
+            P::BadFile { path, reason } => format!("cannot use {path}: {reason}"),
+            P::UnknownBackend { found, known, .. } => {
+                format!("found {found}, expected {}", list(known, "or"))
+            }
+            P::BackendNotBuilt { name, .. } => format!("this build has no backend `{name}`"),
+            P::BackendLater { name } => format!("the backend `{name}` is not in this version yet"),
+            P::Later { found, only: Some(only) } => {
+                format!("found {found}, which is not in this version yet; expected {only}")
+            }
+            P::Later { only: None, .. } => "this key is not in this version yet".into(),
+            P::DuplicateId { id, line } => {
+                format!("another capability has the id `{id}`, in line {line}")
+            }
+            P::DuplicateComponent { name, line: Some(line) } => {
+                format!("another component has the name `{name}`, in line {line}")
+            }
+            P::DuplicateComponent { name, line: None } => {
+                format!("two components have the name `{name}`, one of them on the command line")
+            }
+            P::Conflict { other, reason } => format!("not together with `{other}`: {reason}"),
+            P::Requires { other, reason } => format!("needs {other}: {reason}"),
+            P::GroupWithTopic => {
+                "not together with `topic`: only the components that share a queue are a group"
+                    .into()
+            }
+            P::DeadLetterLoop { topic, filter } => format!(
+                "this binding itself subscribes to `{topic}`, through `{filter}`: \
+                 dead letters would come back for ever"
+            ),
+            P::NothingAfterAttempts => {
+                "nothing says what becomes of an event after its last attempt".into()
+            }
+            P::OtherCapability { id, own } => {
+                format!("`{id}` is another capability; this one is `{own}`")
+            }
+            P::QosTooHigh { found, max, backend } => {
+                format!("{backend} cannot keep qos {found}: it has {max} at most")
+            }
+            P::NoQueues { backend } => format!("{backend} has no queues"),
+            P::UnknownComponent { name, .. } => format!("there is no component `{name}`"),
+            P::BadComponent { component, reason, .. } => {
+                format!("component `{component}` cannot be used: {reason}")
+            }
+            P::ForeignImport { component, import } => {
+                format!("component `{component}` imports `{import}`, which this host does not have")
+            }
+            P::NothingToRun { component } => format!(
+                "component `{component}` has nothing to run: it exports neither \
+                 `wasi:pubsub-data/on-message` nor `wasi:cli/run`"
+            ),
+            P::NeverPushed { component } => {
+                format!("component `{component}` handles events, but no binding pushes any to it")
+            }
+            P::NotServed { component, function } => {
+                format!("component `{component}` imports `{function}`, but {}", unserved(function))
+            }
+            P::NoHandler => {
+                "no component exports `wasi:pubsub-data/on-message` to push these events to".into()
+            }
+            P::NotAHandler { component } => format!(
+                "component `{component}` does not export `wasi:pubsub-data/on-message`, \
+                 and this binding pushes"
+            ),
+            P::NotAPuller { component } => format!(
+                "component `{component}` imports none of `receive`, `stream` and `pull`, \
+                 and this binding is pulled"
+            ),
+            P::AmbiguousPublish { component, first, first_broker, line, second, second_broker } => {
+                format!(
+                    "two brokers could take what component `{component}` publishes: \
+                     {first_broker} takes {first} (line {line}), {second_broker} takes {second}"
+                )
+            }
+            P::DuplicateSubscription { component, name, line, pull: false } => {
+                format!(
+                    "component `{component}` gets `{name}` from the same broker already, in line {line}"
+                )
+            }
+            P::DuplicateSubscription { component, name, line, pull: true } => {
+                format!(
+                    "`{name}` is the name of another subscription of component `{component}`, in line {line}"
+                )
+            }
+        }
+    }
+
+    /// What to do about it, where there is more to say.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        use Problem as P;
+        Some(match self {
+            P::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
+            P::UnknownKey { of_backend: Some(backend), .. } => {
+                format!("this is a key of {backend}")
+            }
+            P::UnknownKey { known, .. } => {
+                let known: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
+                format!("what can stand here: {}", known.join(", "))
+            }
+            P::WrongType { meant: Some(meant), .. } | P::BadSize { meant: Some(meant), .. } => {
+                format!("did you mean {meant}?")
+            }
+            P::NotAllowed { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
+            P::UnknownBackend { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
+            P::BadVariable { .. } => "`$${` stands for `${` itself".into(),
+            P::BackendNotBuilt { feature, .. } => format!("build it with `--features {feature}`"),
+            P::Later { only: None, .. } => "leave it out".into(),
+            P::DuplicateId { .. } => {
+                "give each an `id` of its own; without one, it is the `name`".into()
+            }
+            P::DuplicateComponent { .. } => {
+                "give each a `name` of its own in its [[component]] table".into()
+            }
+            P::GroupWithTopic => "leave `group` out, or write `queue` instead of `topic`".into(),
+            P::DeadLetterLoop { .. } => "choose a topic outside of the filter".into(),
+            P::NothingAfterAttempts => {
+                "name a `dead_letter` topic, or write on_exhausted = \"drop\"".into()
+            }
+            P::UnknownComponent { nearest: Some(nearest), .. } => {
+                format!("did you mean `{nearest}`?")
+            }
+            P::UnknownComponent { known, .. } => match known.as_slice() {
+                [] => "there are no components".into(),
+                known => {
+                    let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+                    format!("there is {}", list(&known, "and"))
+                }
+            },
+            P::BadComponent { help: Some(help), .. } => help.clone(),
+            P::ForeignImport { .. } => {
+                "the host has WASI 0.2, WASI 0.3 and `wasi:pubsub-data`, and nothing else".into()
+            }
+            P::NothingToRun { .. } => {
+                "export a handler with `#[pubsub::on_message]`, or build a program with a `main`"
+                    .into()
+            }
+            P::NeverPushed { component } => {
+                format!("write a [[capability.config]] with delivery = \"push\" for `{component}`")
+            }
+            P::NotServed { function: "publish", .. } => {
+                "a binding serves all components, or those that its `components` name; \
+                 its `publish` says which topics"
+                    .into()
+            }
+            P::NotServed { .. } => {
+                "write a [[capability.config]] with a `topic` or `queue` and delivery = \"pull\""
+                    .into()
+            }
+            P::NoHandler => "run a component that has one, or write delivery = \"pull\"".into(),
+            P::NotAHandler { component } | P::NotAPuller { component } => {
+                format!("take `{component}` out of `components`, or change `delivery`")
+            }
+            P::AmbiguousPublish { .. } => {
+                "say in each binding what it takes, as in publish = [\"orders/#\"]; \
+                 [] takes nothing. Equal connection keys mean one broker"
+                    .into()
+            }
+            P::DuplicateSubscription { .. } => {
+                "take one of the two away, or tell them apart by `components`".into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn unserved(function: &str) -> &'static str {
+    match function {
+        "publish" => "no binding lets it publish anything",
+        _ => "no binding gives it a subscription to pull from",
+    }
+}
+
+/// `a`, `a or b`, `a, b or c`.
+pub(super) fn list<T: AsRef<str>>(items: &[T], last: &str) -> String {
+    let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    match items.split_last() {
+        None => String::new(),
+        Some((only, [])) => (*only).to_owned(),
+        Some((end, others)) => format!("{} {last} {end}", others.join(", ")),
+    }
+}
