@@ -160,11 +160,8 @@ async fn two_components_of_one_name() {
         fs::write(scene.folder().join(name), COMMAND).unwrap();
     }
     let text = failed(&scene, &["run", "tiny.wat", "other/tiny.wat"], 2).await;
-    assert_eq!(
-        text,
-        "two components on the command line have the name `tiny`\n  help: give each a `name` of \
-         its own in its [[component]] table\n"
-    );
+    assert!(text.contains(" have the name `tiny`"), "{text}");
+    assert!(text.contains("\n  help: give each a `name` of its own"), "{text}");
     let outcome = call(&scene, &["run", "tiny.wat", "./tiny.wat"]).await;
     assert_eq!(outcome.code, Some(0), "one file twice is one component: {}", outcome.err);
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use testkit::{DEADLINE, within};
 use wasi_pubsub::broker::{
-    Broker, BrokerError, Event, Lease, Qos, RetryPolicy, Stats, Subscription, SubscriptionSettings, Topic,
-    TopicFilter, Verdict,
+    Broker, BrokerError, Event, Lease, Qos, RetryPolicy, Stats, Subscription, SubscriptionSettings,
+    Topic, TopicFilter, Verdict,
 };
 
-pub(crate) use wasi_pubsub::broker::Qos::{AtLeastOnce as QOS_1, AtMostOnce as QOS_0, EffectivelyOnce as QOS_2};
+pub(crate) use wasi_pubsub::broker::Qos::{
+    AtLeastOnce as QOS_1, AtMostOnce as QOS_0, EffectivelyOnce as QOS_2,
+};
 
 /// Who publishes, where a test doesn't say.
 pub(crate) const PUBLISHER: &str = "tester";
@@ -21,7 +23,11 @@ pub(crate) fn topic(text: &str) -> Topic {
 /// A topic subscription with short back-offs. Its label is its filter.
 pub(crate) fn on(filter: &str) -> SubscriptionSettings {
     SubscriptionSettings {
-        retry: RetryPolicy { backoff: millis(5), backoff_max: millis(20), ..RetryPolicy::default() },
+        retry: RetryPolicy {
+            backoff: millis(5),
+            backoff_max: millis(20),
+            ..RetryPolicy::default()
+        },
         ..SubscriptionSettings::new(TopicFilter::new(filter).unwrap())
     }
 }
@@ -40,7 +46,10 @@ pub(crate) fn labelled(label: &str, filter: &str) -> SubscriptionSettings {
     SubscriptionSettings { label: label.to_owned(), ..on(filter) }
 }
 
-pub(crate) async fn subscribe(broker: &Arc<Broker>, settings: SubscriptionSettings) -> Arc<Subscription> {
+pub(crate) async fn subscribe(
+    broker: &Arc<Broker>,
+    settings: SubscriptionSettings,
+) -> Arc<Subscription> {
     within("the broker's confirmation", broker.subscribe(settings)).await.unwrap()
 }
 
@@ -70,7 +79,11 @@ pub(crate) async fn publish_event(broker: &Broker, to: &str, event: Event, qos: 
 }
 
 /// Publishes events at qos 1, one after the other, in this order.
-pub(crate) async fn publish<I: AsRef<str>>(broker: &Broker, to: &str, ids: impl IntoIterator<Item = I>) {
+pub(crate) async fn publish<I: AsRef<str>>(
+    broker: &Broker,
+    to: &str,
+    ids: impl IntoIterator<Item = I>,
+) {
     for id in ids {
         publish_event(broker, to, event(id.as_ref()), QOS_1).await;
     }

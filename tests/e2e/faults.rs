@@ -151,3 +151,21 @@ async fn many_events_run_at_once_in_one_asynchronous_instance(scene: Scene) {
     assert!(host.lines().contain(Out, "handler | peak 5"));
     assert!(!host.lines().contain(Out, "handler | peak 6"));
 }
+
+/// It would trap any instance, so that none is started for it.
+#[tokio::test]
+async fn an_event_larger_than_the_memory_of_its_handler_is_said_to_be() {
+    let scene = Scene::mosquitto().await;
+    let retry = "max_attempts = 2, backoff = \"10ms\", backoff_max = \"10ms\"";
+    Jobs { retry, component: "memory_limit = \"2MiB\"", ..Jobs::default() }.write(&scene);
+    std::fs::write(scene.folder().join("large"), vec![b'x'; 3 << 20]).unwrap();
+    let mut host = scene.run_ready().await;
+    scene.publish(&["jobs/0", "-f", "large"], "").await;
+    scene.publish(&["jobs/0", "-m", "print next"], "").await;
+    host.wait_for(Out, "handler | next").await;
+    host.wait_for(Out, "letters | received").await;
+    drain(&mut host).await;
+    let failures = host.lines().of(Err);
+    let is_told = |line: &&String| line.contains("and the component's memory_limit is 2097152");
+    assert_eq!(failures.iter().filter(is_told).count(), 2, "{failures:#?}");
+}

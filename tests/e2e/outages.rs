@@ -20,7 +20,7 @@ async fn a_broker_that_is_not_there_at_the_start_is_waited_for() {
     let address = scene.broker().address();
     let proxy = Proxy::start(address).await;
     proxy.refuse(true);
-    scene.set_url(proxy.url());
+    scene.set_connection(format!("url = \"{}\"", proxy.url()));
     Jobs { events: &["print handled"], ..Jobs::default() }.write(&scene);
     let mut host = scene.run();
     let tries = || proxy.accepted() >= ATTEMPTS;
@@ -96,7 +96,7 @@ async fn a_topic_is_found_again_on_a_broker_that_has_forgotten_it() {
 async fn an_outage_while_an_event_is_handled_loses_nothing() {
     let mut scene = Scene::mosquitto().await;
     let proxy = Proxy::start(scene.broker().address()).await;
-    scene.set_url(proxy.url());
+    scene.set_connection(format!("url = \"{}\"", proxy.url()));
     Jobs { events: &["print begun; sleep 500; print done"], ..Jobs::default() }.write(&scene);
     let mut host = scene.run();
     host.wait_for(Out, "handler | begun").await;
@@ -142,7 +142,7 @@ args = ["print begun", "publish jobs/0 1 x", "print never"]
 async fn a_handler_that_cannot_publish_is_tried_again_until_it_can() {
     let mut scene = Scene::mosquitto().await;
     let proxy = Proxy::start(scene.broker().address()).await;
-    scene.set_url(proxy.url());
+    scene.set_connection(format!("url = \"{}\"", proxy.url()));
     let binding = "publish_timeout = \"300ms\"";
     let events = &["print begun; sleep 300; publish out/a 1 sent; print done"];
     Jobs { binding, events, ..Jobs::default() }.write(&scene);

@@ -26,12 +26,14 @@ async fn every_line_of_a_guest_bears_its_component() {
 #[tokio::test]
 async fn a_line_without_an_end_is_written_when_its_instance_ends() {
     let scene = Scene::memory();
-    Jobs { events: &["mutter half; until 2; exit 3"], ..Jobs::default() }.write(&scene);
+    // Rust's own buffer is emptied by `exit`, and would not be by a trap.
+    Jobs { retry: "max_attempts = 1", events: &["mutter half; exit 3"], ..Jobs::default() }
+        .write(&scene);
     let mut host = scene.run();
-    host.wait_for(Out, "handler | half").await;
+    host.wait_for(Out, "letters | received").await;
     drain(&mut host).await;
-    // The guest itself lets it out at its end only; the second instance ends with the host.
-    assert_eq!(host.lines().of(Out), ["handler | half"; 2]);
+    assert_eq!(host.lines().of(Out)[0], "handler | half", "it came before the verdict took effect");
+    assert_eq!(host.lines().count(Out, "handler | half"), 1);
 }
 
 #[tokio::test]

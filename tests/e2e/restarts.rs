@@ -102,15 +102,44 @@ async fn what_waited_behind_the_event_in_flight_comes_after_the_restart() {
     let lines: String =
         (1..=6).map(|n| format!("print begun {n}; sleep 300; print done {n}\n")).collect();
     scene.publish(&["jobs/0", "--lines"], &lines).await;
-    host.wait_for(Out, "handler | begun 1").await;
+    host.wait_for(Out, "handler | begun").await;
     drain(&mut host).await;
     let before = host.lines().count(Out, "handler | done");
     assert!(before < 6, "the host was asked to end at the first of six");
 
     let mut host = scene.run_ready().await;
-    host.wait_for(Out, "handler | done 6").await;
+    host.wait_for_count(Out, "handler | done", 6 - before).await;
     drain(&mut host).await;
     assert_eq!(before + host.lines().count(Out, "handler | done"), 6, "each once");
+}
+
+#[tokio::test]
+async fn a_host_killed_while_a_command_works_gives_it_the_event_again() {
+    let scene = Scene::mosquitto().await;
+    scene.write(
+        r#"specversion = "0.2"
+[[capability]]
+name = "pubsub.memory"
+[[capability.config]]
+queue = "jobs/+"
+delivery = "pull"
+[[component]]
+name = "puller"
+path = "$GUESTS/pulling-command.wasm"
+args = ["receive jobs/+ 1", "sleep 300", "receive jobs/+ 1"]
+"#,
+    );
+    let mut host = scene.run_ready().await;
+    scene.publish(&["jobs/0", "-m", "one"], "").await;
+    host.wait_for(Out, "puller | received one").await;
+    host.kill();
+    host.exit_code().await;
+
+    let mut host = scene.run_ready().await;
+    host.wait_for(Out, "puller | received one").await;
+    scene.publish(&["jobs/0", "-m", "two"], "").await;
+    host.expect_exit(0).await;
+    assert_eq!(host.lines().of(Out).len(), 2, "{}", host.lines().dump());
 }
 
 #[tokio::test]

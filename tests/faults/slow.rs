@@ -83,4 +83,8 @@ async fn a_black_hole_is_noticed(version: Version) {
     handle(&subscription, "1").await;
 }
 
-both_versions!(one_in_hand_does_not_break_the_link, all_in_hand_loses_nothing, a_black_hole_is_noticed);
+both_versions!(
+    one_in_hand_does_not_break_the_link,
+    all_in_hand_loses_nothing,
+    a_black_hole_is_noticed
+);

@@ -52,10 +52,21 @@ pub(crate) fn event(id: &str) -> Event {
 /// An event whose payload is its id, repeated up to a size.
 pub(crate) fn sized_event(id: &str, bytes: usize) -> Event {
     let data: Bytes = id.bytes().cycle().take(bytes).collect();
-    Event { id: id.to_owned(), source: "/faults".into(), kind: "test".into(), data, ..Event::default() }
+    Event {
+        id: id.to_owned(),
+        source: "/faults".into(),
+        kind: "test".into(),
+        data,
+        ..Event::default()
+    }
 }
 
-pub(crate) async fn publish(broker: &Broker, to: &str, event: Event, qos: Qos) -> Result<(), BrokerError> {
+pub(crate) async fn publish(
+    broker: &Broker,
+    to: &str,
+    event: Event,
+    qos: Qos,
+) -> Result<(), BrokerError> {
     publish_within(broker, to, event, qos, DEADLINE).await
 }
 
@@ -145,7 +156,12 @@ impl Tally {
     pub(crate) fn assert_once(&self) {
         let counts = self.counts.lock().unwrap();
         let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
-        assert!(twice.is_empty(), "{} of {} came more than once: {twice:?}", twice.len(), counts.len());
+        assert!(
+            twice.is_empty(),
+            "{} of {} came more than once: {twice:?}",
+            twice.len(),
+            counts.len()
+        );
     }
 }
 
@@ -203,7 +219,10 @@ impl Publishing {
     pub(crate) async fn go_on_for(&self, count: usize) {
         let wanted = self.confirmed() + count;
         eventually(LONG, &format!("{wanted} events are confirmed"), || {
-            assert!(!self.tasks.iter().any(tokio::task::JoinHandle::is_finished), "a publish failed");
+            assert!(
+                !self.tasks.iter().any(tokio::task::JoinHandle::is_finished),
+                "a publish failed"
+            );
             self.confirmed() >= wanted
         })
         .await;

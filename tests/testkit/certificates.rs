@@ -1,8 +1,8 @@
 //! Certificates for one test: an authority, a server and a client.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,8 @@ impl Certificates {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key for the authority");
-        let authority = CertifiedIssuer::self_signed(params, key).expect("the authority's certificate");
+        let authority =
+            CertifiedIssuer::self_signed(params, key).expect("the authority's certificate");
 
         let (server_cert, server_key) =
             sign(folder, &authority, "server", ExtendedKeyUsagePurpose::ServerAuth);

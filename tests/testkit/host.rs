@@ -17,14 +17,19 @@ use std::time::Duration;
 /// When it is not there, or cannot be built.
 #[must_use]
 pub fn host_binary() -> &'static Path {
-    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| match std::env::var_os("WASI_PUBSUB_BIN") {
-        Some(path) => {
-            let path = PathBuf::from(path);
-            assert!(path.is_file(), "WASI_PUBSUB_BIN names {}, which is no file", path.display());
-            path
-        }
-        None => build(),
-    });
+    static BINARY: LazyLock<PathBuf> =
+        LazyLock::new(|| match std::env::var_os("WASI_PUBSUB_BIN") {
+            Some(path) => {
+                let path = PathBuf::from(path);
+                assert!(
+                    path.is_file(),
+                    "WASI_PUBSUB_BIN names {}, which is no file",
+                    path.display()
+                );
+                path
+            }
+            None => build(),
+        });
     &BINARY
 }
 
@@ -33,7 +38,14 @@ pub fn host_binary() -> &'static Path {
 fn build() -> PathBuf {
     let mut command = Command::new(env!("CARGO"));
     command
-        .args(["build", "--workspace", "--bin", "wasi-pubsub", "--message-format", "json-render-diagnostics"])
+        .args([
+            "build",
+            "--workspace",
+            "--bin",
+            "wasi-pubsub",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         command.arg("--release");
@@ -163,7 +175,11 @@ impl Host {
                 !complete && tokio::time::Instant::now() < end,
                 "`{}` wrote `{text}` {found} times, not {count}, {}:\n{}",
                 self.text,
-                if complete { "before it ended".to_owned() } else { format!("within {DEADLINE:?}") },
+                if complete {
+                    "before it ended".to_owned()
+                } else {
+                    format!("within {DEADLINE:?}")
+                },
                 self.lines.dump()
             );
             tokio::time::sleep(Duration::from_millis(5)).await;

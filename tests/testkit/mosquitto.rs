@@ -24,8 +24,7 @@ const START_ATTEMPTS_MAX: usize = 5;
 /// When it is not installed; the message says how to install it.
 #[must_use]
 pub fn mosquitto_binary() -> &'static Path {
-    static BINARY: LazyLock<PathBuf> =
-        LazyLock::new(|| find("mosquitto", "mosquitto"));
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| find("mosquitto", "mosquitto"));
     &BINARY
 }
 

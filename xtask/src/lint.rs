@@ -25,6 +25,7 @@ pub(crate) fn lint(tools: &Tools) -> Result<()> {
     heading("Checking the lints");
     run(&mut clippy(HOST, &[]))?;
     run(&mut guest_clippy(SDK, &[]))?;
+    run(&mut guest_clippy(SDK, &["--target", WASM_TARGET]))?;
     run(&mut guest_clippy(GUESTS, &["--target", WASM_TARGET]))?;
     deny(tools)
 }

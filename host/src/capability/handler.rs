@@ -4,11 +4,13 @@ use super::bindings::{Error, Event};
 use super::convert;
 use super::inspect::{Version, interface_name};
 use crate::broker::{Lease, Verdict};
+use wasmtime::component::types::{ComponentExtern, ComponentItem};
 use wasmtime::component::{
     Accessor, Component, ComponentExportIndex, GuestTaskId, Instance, TypedFunc,
     TypedFuncCallConcurrent,
 };
-use wasmtime::{AsContextMut, Result, Store, format_err};
+use wasmtime::error::Context as _;
+use wasmtime::{AsContextMut, Engine, Result, Store, bail, format_err};
 
 type Params = (Event,);
 type Return = (Result<(), Error>,);
@@ -30,6 +32,31 @@ impl HandlerExport {
             let function = component.get_export_index(Some(&interface), "on-message")?;
             Some(Self { version, function })
         })
+    }
+
+    /// Whether each `on-message` that a component exports has the type that the
+    /// interface says.
+    ///
+    /// # Errors
+    /// What is exported instead.
+    pub fn check(engine: &Engine, component: &Component) -> Result<()> {
+        let ty = component.component_type();
+        for version in [Version::V0_2, Version::V0_3] {
+            let name = interface_name("on-message", version);
+            let Some(ComponentExtern { ty: item, .. }) = ty.get_export(engine, &name) else {
+                continue;
+            };
+            let ComponentItem::ComponentInstance(interface) = item else {
+                bail!("the export `{name}` is no instance");
+            };
+            match interface.get_export(engine, "on-message").map(|export| export.ty) {
+                Some(ComponentItem::ComponentFunc(function)) => function
+                    .typecheck::<Params, Return>(&ty.instance_type())
+                    .with_context(|| format!("the function `on-message` of the export `{name}`"))?,
+                _ => bail!("the export `{name}` has no function `on-message`"),
+            }
+        }
+        Ok(())
     }
 
     /// Whether many calls can run at once in one instance.

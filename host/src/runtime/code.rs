@@ -2,7 +2,7 @@
 
 use super::cache::CodeCache;
 use super::engine::Host;
-use crate::capability::{Interfaces, inspect};
+use crate::capability::{HandlerExport, Interfaces, inspect};
 use std::path::Path;
 use wasmtime::component::Component;
 
@@ -79,16 +79,16 @@ impl Code {
         Ok(Self { component, interfaces })
     }
 
-    /// Whether what the component imports can be linked. What the host does not
-    /// have at all is in [`Interfaces::foreign`].
+    /// Whether what the component imports can be linked, and what it exports can
+    /// be called. What the host does not have at all is in [`Interfaces::foreign`].
     ///
     /// # Errors
     /// [`LoadError::Mismatch`].
     pub fn check(&self, host: &Host) -> Result<(), LoadError> {
-        match host.linker().instantiate_pre(&self.component) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(LoadError::Mismatch(format!("{error:#}"))),
-        }
+        host.linker()
+            .instantiate_pre(&self.component)
+            .and_then(|_| HandlerExport::check(host.engine(), &self.component))
+            .map_err(|error| LoadError::Mismatch(format!("{error:#}")))
     }
 
     /// What it imports and exports.

@@ -4,7 +4,7 @@ use super::code::Code;
 use super::command;
 use super::component::{Component, ComponentSettings};
 use super::engine::Host;
-use super::inbox::Inbox;
+use super::inbox::{Ends, Inbox};
 use super::output::Output;
 use super::worker::Worker;
 use crate::broker::{Broker, BrokerError, Qos, Subscription, SubscriptionSettings, Topic};
@@ -204,6 +204,7 @@ impl Service {
     async fn drain(&self, mut tasks: Tasks, outcome: &mut Outcome) {
         let deadline = Instant::now() + self.drain;
         tasks.opening.abort_all();
+        tasks.ends.stopping();
         let open: Vec<_> = self.subscriptions.iter().filter_map(|s| s.open.get()).collect();
         for subscription in &open {
             subscription.stop();
@@ -219,6 +220,7 @@ impl Service {
                 self.drain
             );
         }
+        outcome.ended.extend(tasks.ends.found());
         tasks.abort().await;
         let grace = deadline.saturating_duration_since(Instant::now()).max(CLOSE_GRACE_MIN);
         join_all(self.brokers.iter().map(|broker| broker.close(grace))).await;
@@ -232,11 +234,12 @@ const CLOSE_GRACE_MIN: Duration = Duration::from_millis(500);
 struct Tasks {
     opening: JoinSet<Result<(), String>>,
     running: JoinSet<Result<(), String>>,
+    ends: Arc<Ends>,
 }
 
 impl Tasks {
     fn start(service: &Service, ready: impl FnOnce() + Send + 'static) -> Self {
-        let mut tasks = Self { opening: JoinSet::new(), running: JoinSet::new() };
+        let mut tasks = Self { opening: JoinSet::new(), running: JoinSet::new(), ends: Arc::default() };
         let opened = Arc::new(tokio::sync::Semaphore::new(0));
         for index in 0..service.subscriptions.len() {
             let subscriptions = Arc::clone(&service.subscriptions);
@@ -260,7 +263,11 @@ impl Tasks {
             }
             if component.handler.is_some() {
                 let (component, gate) = (Arc::clone(component), gate.clone());
-                tasks.running.spawn(async move { serve(component, index, gate).await });
+                let ends = Arc::clone(&tasks.ends);
+                tasks.running.spawn(async move {
+                    serve(component, index, gate, ends).await;
+                    Ok(())
+                });
             }
         }
         tasks
@@ -344,7 +351,7 @@ impl Gate {
 
 /// The workers of a component's handler, from the moment that its subscriptions
 /// are open until they end.
-async fn serve(component: Arc<Component>, index: usize, gate: Gate) -> Result<(), String> {
+async fn serve(component: Arc<Component>, index: usize, gate: Gate, ends: Arc<Ends>) {
     gate.all_open().await;
     let pushed: Vec<_> = gate
         .subscriptions
@@ -352,14 +359,14 @@ async fn serve(component: Arc<Component>, index: usize, gate: Gate) -> Result<()
         .filter(|opening| opening.setup.push && opening.setup.members.contains(&index))
         .filter_map(|opening| opening.open.get().cloned())
         .collect();
-    let Some(export) = component.handler.filter(|_| !pushed.is_empty()) else { return Ok(()) };
+    let Some(export) = component.handler.filter(|_| !pushed.is_empty()) else { return };
     let failed_starts = Arc::new(AtomicU32::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..component.settings.instances {
         let worker = Worker {
             component: Arc::clone(&component),
             export,
-            inbox: Inbox::new(pushed.clone()),
+            inbox: Inbox::new(pushed.clone(), Arc::clone(&ends)),
             failed_starts: Arc::clone(&failed_starts),
         };
         workers.spawn(worker.serve());
@@ -371,5 +378,4 @@ async fn serve(component: Arc<Component>, index: usize, gate: Gate) -> Result<()
             tracing::error!(component = %component.name, "a worker panicked: {error}");
         }
     }
-    Ok(())
 }

@@ -100,7 +100,10 @@ pub(crate) async fn a_dead_letter_keeps_everything_of_its_event(h: &dyn Harness)
         data: vec![0, 159, 146, 150].into(),
         content_type: Some("application/x-order".to_owned()),
         ordering_key: Some("customer 7".to_owned()),
-        attributes: vec![("region".to_owned(), "eu".to_owned()), ("tenant".to_owned(), "ä".to_owned())],
+        attributes: vec![
+            ("region".to_owned(), "eu".to_owned()),
+            ("tenant".to_owned(), "ä".to_owned()),
+        ],
         ..event("bad")
     };
     publish_event(&broker, "orders", whole.clone(), qos_max).await;

@@ -55,8 +55,14 @@ pub(crate) async fn payloads_arrive_byte_for_byte(h: &dyn Harness) {
         b"\xef\xbb\xbfwith a byte order mark",
     ];
     let all: Vec<u8> = (0..=255).collect();
-    let types = [None, Some("application/json"), Some("text/plain"), Some("application/octet-stream"),
-        Some("application/vnd.example+json; charset=utf-8"), Some("image/png")];
+    let types = [
+        None,
+        Some("application/json"),
+        Some("text/plain"),
+        Some("application/octet-stream"),
+        Some("application/vnd.example+json; charset=utf-8"),
+        Some("image/png"),
+    ];
     for content_type in types {
         for payload in payloads.iter().copied().chain([&all[..]]) {
             let sent = Event {
@@ -73,14 +79,17 @@ pub(crate) async fn what_is_absent_stays_absent(h: &dyn Harness) {
     let broker = h.broker("a").await;
     let subscription = subscribe(&broker, on("t")).await;
     let bare = Event { data: bytes::Bytes::new(), ..event("1") };
-    assert!(bare.content_type.is_none() && bare.ordering_key.is_none() && bare.attributes.is_empty());
+    assert!(
+        bare.content_type.is_none() && bare.ordering_key.is_none() && bare.attributes.is_empty()
+    );
     assert_arrives(&broker, &subscription, bare).await;
 }
 
 pub(crate) async fn a_large_payload_arrives(h: &dyn Harness) {
     let broker = h.broker("a").await;
     let subscription = subscribe(&broker, on("t")).await;
-    let data: Vec<u8> = (0..1024 * 1024_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let data: Vec<u8> =
+        (0..1024 * 1024_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     publish_event(&broker, "t", Event { data: data.clone().into(), ..event("1") }, QOS_1).await;
     let lease = take_id(&subscription, "1").await;
     assert!(lease.event().data == data, "1 MiB came back changed");
@@ -89,7 +98,8 @@ pub(crate) async fn a_large_payload_arrives(h: &dyn Harness) {
 pub(crate) async fn topics_of_any_script_arrive(h: &dyn Harness) {
     let broker = h.broker("a").await;
     let subscription = subscribe(&broker, on("#")).await;
-    for text in ["é", "日本/東京", "🚀/launch", "with space/ and more ", "a/b/", "//", "quote\"s\\"] {
+    for text in ["é", "日本/東京", "🚀/launch", "with space/ and more ", "a/b/", "//", "quote\"s\\"]
+    {
         publish(&broker, text, ["1"]).await;
         let lease = take(&subscription).await;
         assert_eq!(lease.topic().as_str(), text);
@@ -119,8 +129,16 @@ pub(crate) async fn attributes_named_like_the_envelope_do_not_garble_it(h: &dyn 
     let broker = h.broker("a").await;
     let subscription = subscribe(&broker, on("t")).await;
     let names = [
-        "id", "source", "type", "specversion", "data", "data_base64", "datacontenttype",
-        "partitionkey", "ID", "",
+        "id",
+        "source",
+        "type",
+        "specversion",
+        "data",
+        "data_base64",
+        "datacontenttype",
+        "partitionkey",
+        "ID",
+        "",
     ];
     for name in names {
         let sent = Event { attributes: vec![(name.to_owned(), "other".to_owned())], ..event("1") };

@@ -50,7 +50,8 @@ pub(crate) async fn no_more_bytes_than_the_bound_are_out(h: &dyn Harness) {
     let bounded = subscribe(&broker, settings).await;
     let free = subscribe(&broker, labelled("free", "t")).await;
     for id in ids("e", EVENTS) {
-        publish_event(&broker, "t", Event { data: vec![1; 4000].into(), ..event(&id) }, QOS_1).await;
+        publish_event(&broker, "t", Event { data: vec![1; 4000].into(), ..event(&id) }, QOS_1)
+            .await;
     }
     assert_eq!(handle_many(&free, EVENTS).await.len(), EVENTS);
 
@@ -71,7 +72,8 @@ pub(crate) async fn one_event_above_the_bound_passes_alone(h: &dyn Harness) {
     let settings = SubscriptionSettings { max_in_flight_bytes: 1000, ..on("t") };
     let subscription = subscribe(&broker, settings).await;
     publish(&broker, "t", ["small"]).await;
-    publish_event(&broker, "t", Event { data: vec![1; 5000].into(), ..event("large") }, QOS_1).await;
+    publish_event(&broker, "t", Event { data: vec![1; 5000].into(), ..event("large") }, QOS_1)
+        .await;
     publish(&broker, "t", ["last"]).await;
     let small = take_id(&subscription, "small").await;
     assert!(subscription.try_next().unwrap().is_none(), "the large one has to wait");

@@ -68,7 +68,8 @@ pub(crate) async fn a_queue_may_have_wildcards(h: &dyn Harness) {
 
 pub(crate) async fn a_failed_event_comes_again_to_its_group(h: &dyn Harness) {
     let (a, b) = (h.broker("a").await, h.broker("b").await);
-    let members = [subscribe(&a, queue("g", "jobs")).await, subscribe(&b, queue("g", "jobs")).await];
+    let members =
+        [subscribe(&a, queue("g", "jobs")).await, subscribe(&b, queue("g", "jobs")).await];
     publish(&a, "jobs", ["1"]).await;
     for attempt in 1..=3 {
         let lease = tokio::select! {

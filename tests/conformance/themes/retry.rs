@@ -8,7 +8,10 @@ use wasi_pubsub::broker::Verdict;
 pub(crate) async fn a_failed_event_comes_again_and_counts_its_attempts(h: &dyn Harness) {
     let broker = h.broker("a").await;
     for qos in [QOS_1, broker.features().qos_max] {
-        let settings = wasi_pubsub::broker::SubscriptionSettings { qos, ..labelled(&format!("at {qos}"), "t") };
+        let settings = wasi_pubsub::broker::SubscriptionSettings {
+            qos,
+            ..labelled(&format!("at {qos}"), "t")
+        };
         let subscription = subscribe(&broker, settings).await;
         publish_event(&broker, "t", event("1"), qos).await;
         for attempt in 1..=5 {

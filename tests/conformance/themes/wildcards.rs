@@ -37,7 +37,11 @@ pub(crate) async fn filters_select_topics(h: &dyn Harness) {
             for topic in *matching {
                 let lease = take(subscription).await;
                 let (id, found) = (&lease.event().id, lease.topic().as_str());
-                assert_eq!((id.as_str(), found), (&*format!("{round} {topic}"), *topic), "filter `{filter}`");
+                assert_eq!(
+                    (id.as_str(), found),
+                    (&*format!("{round} {topic}"), *topic),
+                    "filter `{filter}`"
+                );
                 lease.settle(Verdict::Ack);
             }
         }

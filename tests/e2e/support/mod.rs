@@ -30,14 +30,15 @@ pub(crate) use on_each_backend;
 pub(crate) struct Scene {
     folder: TempDir,
     broker: Option<Mosquitto>,
-    url: Option<String>,
+    /// The keys of a binding that say how the broker is reached.
+    connection: Option<String>,
 }
 
 impl Scene {
     /// With the built-in broker.
     pub(crate) fn memory() -> Self {
         let folder = tempfile::Builder::new().prefix("scene-").tempdir().expect("a folder");
-        Self { folder, broker: None, url: None }
+        Self { folder, broker: None, connection: None }
     }
 
     /// With a mosquitto of its own.
@@ -47,13 +48,14 @@ impl Scene {
 
     /// With this mosquitto.
     pub(crate) fn with_broker(broker: Mosquitto) -> Self {
-        let url = Some(broker.url());
-        Self { broker: Some(broker), url, ..Self::memory() }
+        let connection = Some(format!("url = \"{}\"", broker.url()));
+        Self { broker: Some(broker), connection, ..Self::memory() }
     }
 
-    /// Has the configurations that are written from now on name this URL.
-    pub(crate) fn set_url(&mut self, url: String) {
-        self.url = Some(url);
+    /// Has the configurations that are written from now on reach the broker in
+    /// this way: `url = …`, and what else it takes.
+    pub(crate) fn set_connection(&mut self, keys: String) {
+        self.connection = Some(keys);
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -72,8 +74,8 @@ impl Scene {
     /// for mosquitto where the scene has one. `$GUESTS` is where the guests are.
     pub(crate) fn write(&self, text: &str) {
         let mut text = text.replace("$GUESTS", &guests().to_string_lossy());
-        if let Some(url) = &self.url {
-            let binding = format!("[[capability.config]]\nurl = \"{url}\"");
+        if let Some(keys) = &self.connection {
+            let binding = format!("[[capability.config]]\n{keys}");
             text = text
                 .replace("\"pubsub.memory\"", "\"pubsub.mqtt\"")
                 .replace("[[capability.config]]", &binding);

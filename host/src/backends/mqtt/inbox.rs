@@ -42,8 +42,9 @@ pub(super) struct Inbox {
     acks: Vec<(u16, Qos)>,
     /// With strict acknowledgements: what was received, in order.
     order: VecDeque<Token>,
-    /// Acknowledgements at qos 1 on their way to the link, in order.
-    sending: VecDeque<(u16, Token)>,
+    /// Acknowledgements on their way to the link, in order, with whom being
+    /// sent is enough for: at qos 1.
+    sending: VecDeque<(u16, Option<Token>)>,
     /// Who was acknowledged of late on this connection. The broker may not
     /// have seen it when the connection is lost.
     acknowledged: VecDeque<(u16, u64)>,
@@ -168,7 +169,7 @@ impl Inbox {
         // had all of this connection's time to repeat them.
         self.doubtful.clear();
         self.doubtful.extend(self.acknowledged.drain(..));
-        let sent: Vec<Token> = self.sending.drain(..).map(|(_, token)| token).collect();
+        let sent: Vec<Token> = self.sending.drain(..).filter_map(|(_, token)| token).collect();
         for token in sent.into_iter().chain(std::mem::take(&mut self.nearly_sent)) {
             self.answer(token, Ok(()));
         }
@@ -317,7 +318,7 @@ impl Inbox {
     /// An acknowledgement has been given to the link.
     pub(super) fn ack_sent(&mut self, id: u16) {
         if self.sending.front().is_some_and(|(sent, _)| *sent == id)
-            && let Some((_, token)) = self.sending.pop_front()
+            && let Some((_, Some(token))) = self.sending.pop_front()
             && self.waiting.contains_key(&token)
         {
             self.nearly_sent.push(token);
@@ -429,7 +430,8 @@ impl Inbox {
             return;
         }
         self.acks.push((id, delivery.qos));
-        self.sending.push_back((id, token));
+        let sent_is_enough = delivery.qos == Qos::AtLeastOnce;
+        self.sending.push_back((id, sent_is_enough.then_some(token)));
         if delivery.qos == Qos::EffectivelyOnce {
             delivery.state = State::Acknowledged;
         } else if let Some(delivery) = self.deliveries.remove(&id)
@@ -461,8 +463,8 @@ impl Inbox {
         }
         let id = packet_id(token);
         let pending = self.deliveries.get(&id).is_some_and(|d| d.token == token)
-            || self.sending.iter().any(|(_, sending)| *sending == token);
-        if !pending || token.0 == 0 {
+            || self.sending.iter().any(|(_, sending)| *sending == Some(token));
+        if !pending {
             return Ok(None);
         }
         if self.ended.is_some() {

@@ -68,19 +68,62 @@ pub(super) fn components(join: &Join<'_>, errors: &mut Vec<Error>) {
         } else if !facts.is_command && !is_served(join, facts, Delivery::Push) {
             errors.push(join.about(facts, Problem::NeverPushed { component: component() }));
         }
-        let pulled = is_served(join, facts, Delivery::Pull);
-        for (imported, served, function) in [
-            (facts.imports_publish, may_publish(join, facts), "publish"),
-            (facts.imports_receive, pulled, "receive"),
-            (facts.imports_stream, pulled, "stream"),
-            (facts.imports_pull, pulled, "pull"),
-        ] {
-            if imported && !served {
+        let excused = imports_whole_interface(join, facts);
+        for function in not_served(join, facts) {
+            if !(excused && BASIC.contains(&function)) {
                 let problem = Problem::NotServed { component: component(), function };
                 errors.push(join.about(facts, problem));
             }
         }
     }
+}
+
+/// What is no error, and may surprise all the same.
+pub(super) fn notes(join: &Join<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for facts in join.components.iter().filter(|facts| imports_whole_interface(join, facts)) {
+        let functions: Vec<&str> =
+            not_served(join, facts).into_iter().filter(|f| BASIC.contains(f)).collect();
+        if !functions.is_empty() {
+            notes.push(format!(
+                "component `{}` imports `{}`, which no binding serves: a call would fail",
+                facts.name,
+                functions.join("` and `")
+            ));
+        }
+    }
+    notes
+}
+
+/// The functions of the interface `basic`.
+const BASIC: [&str; 3] = ["publish", "receive", "stream"];
+
+/// Whether the component imports all of `basic`, as toolchains that do not look
+/// at what the code calls make it, and gets something of what it may need: then
+/// nothing is known of the rest.
+fn imports_whole_interface(join: &Join<'_>, facts: &ComponentFacts) -> bool {
+    facts.imports_publish
+        && facts.imports_receive
+        && facts.imports_stream
+        && (may_publish(join, facts)
+            || is_served(join, facts, Delivery::Pull)
+            || facts.exports_handler && is_served(join, facts, Delivery::Push))
+}
+
+/// The functions that the component imports and no binding serves.
+fn not_served(join: &Join<'_>, facts: &ComponentFacts) -> Vec<&'static str> {
+    let pulled = is_served(join, facts, Delivery::Pull);
+    let functions = [
+        (facts.imports_publish, may_publish(join, facts), "publish"),
+        (facts.imports_receive, pulled, "receive"),
+        (facts.imports_stream, pulled, "stream"),
+        (facts.imports_pull, pulled, "pull"),
+    ];
+    functions
+        .into_iter()
+        .filter(|(imported, served, _)| *imported && !served)
+        .map(|(_, _, function)| function)
+        .collect()
 }
 
 fn is_served(join: &Join<'_>, facts: &ComponentFacts, delivery: Delivery) -> bool {

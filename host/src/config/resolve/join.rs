@@ -88,6 +88,15 @@ impl<'a> Join<'a> {
                 self.subscribe(bound, subscription, &mut plan, &mut names, errors);
             }
         }
+        for component in &plan.components {
+            for name in component.pulls.ambiguous() {
+                plan.notes.push(format!(
+                    "`{name}` means several subscriptions of component `{}`: it has to be named \
+                     as ID:{name}, with the id of a capability",
+                    component.name
+                ));
+            }
+        }
         self.keep_used_brokers(&mut plan);
         plan
     }
@@ -148,22 +157,7 @@ impl<'a> Join<'a> {
                 config.filter
             ));
         }
-        for &taker in &takers {
-            let line = self.config.source.line(config.place.span.start);
-            let name =
-                (taker, config.delivery == Delivery::Pull, bound.broker, config.filter.to_string());
-            if let Some(&line) = names.seen.get(&name) {
-                let problem = Problem::DuplicateSubscription {
-                    component: self.components[taker].name.clone(),
-                    name: config.filter.to_string(),
-                    line,
-                    pull: config.delivery == Delivery::Pull,
-                };
-                errors.push(Error { place: Some(config.place.clone()), problem });
-            } else {
-                names.seen.insert(name, line);
-            }
-        }
+        self.report_twice(bound, config, &takers, names, errors);
         let groups: Vec<Vec<usize>> = match config.group {
             Some(_) if takers.is_empty() => Vec::new(),
             Some(_) => vec![takers],
@@ -184,6 +178,32 @@ impl<'a> Join<'a> {
                 delivery,
                 members,
             });
+        }
+    }
+
+    /// Reports what a component would be pushed twice, or could not tell apart
+    /// by name when it pulls: `ID:` tells capabilities apart.
+    fn report_twice(
+        &self,
+        bound: &Bound<'_>,
+        config: &SubscriptionConfig,
+        takers: &[usize],
+        names: &mut Names,
+        errors: &mut Vec<Error>,
+    ) {
+        let pull = config.delivery == Delivery::Pull;
+        let of = if pull { bound.id.to_owned() } else { bound.broker.to_string() };
+        let line = self.config.source.line(config.place.span.start);
+        for &taker in takers {
+            let name = config.filter.to_string();
+            let key = (taker, pull, of.clone(), name.clone());
+            if let Some(&line) = names.seen.get(&key) {
+                let component = self.components[taker].name.clone();
+                let problem = Problem::DuplicateSubscription { component, name, line, pull };
+                errors.push(Error { place: Some(config.place.clone()), problem });
+            } else {
+                names.seen.insert(key, line);
+            }
         }
     }
 
@@ -267,8 +287,8 @@ pub(super) fn takes(component: &ComponentFacts, delivery: Delivery) -> bool {
 #[derive(Default)]
 struct Names {
     labels: HashSet<String>,
-    /// Component, whether pulled, broker and text; and the line.
-    seen: HashMap<(usize, bool, usize, String), usize>,
+    /// Component, whether pulled, capability or broker, and text; and the line.
+    seen: HashMap<(usize, bool, String, String), usize>,
 }
 
 impl Names {

@@ -29,7 +29,9 @@ pub fn resolve(config: &Config, components: &[ComponentFacts]) -> Result<Plan, E
     check::scopes(&join, &mut errors);
     check::components(&join, &mut errors);
     publish::ambiguous(&join, &mut errors);
-    let plan = join.plan(&mut errors);
+    let notes = check::notes(&join);
+    let mut plan = join.plan(&mut errors);
+    plan.notes.extend(notes);
     if errors.is_empty() { Ok(plan) } else { Err(Errors::new(config.source.clone(), errors)) }
 }
 

@@ -1,8 +1,8 @@
 //! MQTT 5.
 
 use super::{
-    CONNECT_TIME_MAX, Event, Failure, Link, PROTOCOL_PACKET_BYTES_MAX, PUBLISHES_IN_FLIGHT_MAX,
-    Packet, Plan, Properties, Protocol, Published, Purpose, READ_BATCH, REQUEST_BATCH, Socket,
+    CONNECT_TIME_MAX, Event, Failure, PROTOCOL_PACKET_BYTES_MAX, PUBLISHES_IN_FLIGHT_MAX,
+    Packet, Plan, Properties, Protocol, Published, Purpose, READ_BATCH, REQUEST_BATCH,
     Welcome, broker_url, causes, dial, keep_alive_seconds,
 };
 use crate::backends::mqtt::settings::Endpoint;
@@ -140,7 +140,7 @@ fn options(plan: &Plan, clean_start: bool) -> MqttOptions {
     let (endpoint, control) = (settings.endpoint.clone(), plan.control.clone());
     options.set_socket_connector(move |_, _| {
         let (endpoint, control) = (endpoint.clone(), control.clone());
-        async move { Ok::<Link<Socket>, _>(dial(&endpoint, control).await?) }
+        async move { dial(&endpoint, control).await }
     });
     options
 }
