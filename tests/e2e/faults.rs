@@ -169,3 +169,21 @@ async fn an_event_larger_than_the_memory_of_its_handler_is_said_to_be() {
     let is_told = |line: &&String| line.contains("and the component's memory_limit is 2097152");
     assert_eq!(failures.iter().filter(is_told).count(), 2, "{failures:#?}");
 }
+
+/// The instance lives on for another event, and with it the abandoned call.
+#[tokio::test]
+async fn what_an_abandoned_call_publishes_later_is_refused() {
+    let scene = Scene::memory();
+    let abandoned = "until 2; print begun; sleep 1200; publish jobs/other 1 sleep 1600; sleep 1200; \
+                     print awake; publish out/late 1 late; print never";
+    let component = "instances = 1\ntimeout = \"2s\"";
+    let retry = "backoff = \"0s\", backoff_max = \"0s\"";
+    Jobs { guest: "faulty_async", component, retry, events: &[abandoned], ..Jobs::default() }
+        .write(&scene);
+    let mut host = scene.run();
+    host.wait_for(Err, "no verdict within the timeout of 2s").await;
+    host.wait_for(Out, "handler | awake").await;
+    drain(&mut host).await;
+    assert!(!host.lines().contain(Out, "never"), "{}", host.lines().dump());
+    assert!(!host.lines().contain(Out, "late"), "{}", host.lines().dump());
+}

@@ -1,7 +1,7 @@
 //! Pulling with explicit verdicts: leases, their deadlines, and what becomes of
 //! events.
 
-use crate::support::{Scene, drain, on_each_backend, printed, printed_sorted};
+use crate::support::{Scene, drain, on_each_backend, printed};
 use testkit::Stream::{Err, Out};
 
 on_each_backend!(
@@ -14,6 +14,7 @@ on_each_backend!(
     a_subscription_that_is_not_configured_is_no_such_subscription,
     a_synchronous_handler_may_receive,
     what_a_failed_handler_has_received_comes_back,
+    a_handler_that_waits_for_an_event_in_vain_misses_its_deadline,
     an_asynchronous_handler_may_pull,
     an_asynchronous_handler_may_not_receive_above_qos_0,
 );
@@ -163,6 +164,10 @@ async fn a_subscription_that_is_not_configured_is_no_such_subscription(scene: Sc
 
 /// A handler that pulls from `side/+`, as its events say.
 fn write_handler(scene: &Scene, guest: &str, event: &str) {
+    write_handler_with(scene, guest, event, "");
+}
+
+fn write_handler_with(scene: &Scene, guest: &str, event: &str, component: &str) {
     scene.write(&format!(
         r#"specversion = "0.2"
 [[capability]]
@@ -188,6 +193,7 @@ components = ["source"]
 name = "handler"
 path = "$GUESTS/{guest}.wasm"
 instances = 1
+{component}
 
 [[component]]
 name = "source"
@@ -210,7 +216,18 @@ async fn what_a_failed_handler_has_received_comes_back(scene: Scene) {
     let mut host = scene.run();
     host.wait_for(Err, "an event was given up").await;
     drain(&mut host).await;
-    assert_eq!(printed_sorted(&host), ["handler | received aside"; 2]);
+    assert_eq!(printed(&host), ["handler | received aside"; 2]);
+}
+
+async fn a_handler_that_waits_for_an_event_in_vain_misses_its_deadline(scene: Scene) {
+    // The second event never comes.
+    write_handler_with(&scene, "pulling", "receive side/+ 2", "timeout = \"300ms\"");
+    let mut host = scene.run();
+    host.wait_for(Err, "an event was given up").await;
+    drain(&mut host).await;
+    assert!(host.lines().contain(Out, "handler | received aside"));
+    let missed = "handler failed: no verdict within the timeout of 300ms";
+    assert_eq!(host.lines().count(Err, missed), 2, "{}", host.lines().dump());
 }
 
 async fn an_asynchronous_handler_may_pull(scene: Scene) {

@@ -113,6 +113,25 @@ async fn what_waited_behind_the_event_in_flight_comes_after_the_restart() {
     assert_eq!(before + host.lines().count(Out, "handler | done"), 6, "each once");
 }
 
+/// The broker delivers again what was in flight, which is more than it now may.
+#[tokio::test]
+async fn a_host_that_is_to_take_less_than_before_gets_all_of_it() {
+    let scene = Scene::mosquitto().await;
+    write(&scene, "faulty", 1, "");
+    let mut host = begin(&scene, "1", "sleep 1000").await;
+    host.kill();
+    host.exit_code().await;
+
+    let binding = "max_in_flight = 1";
+    Jobs { binding, component: "instances = 1", ..Jobs::default() }.write(&scene);
+    let mut host = scene.run();
+    for n in 1..=COUNT {
+        host.wait_for(Out, &format!("handler | done {n}.")).await;
+    }
+    drain(&mut host).await;
+    nothing_is_left(&scene).await;
+}
+
 #[tokio::test]
 async fn a_host_killed_while_a_command_works_gives_it_the_event_again() {
     let scene = Scene::mosquitto().await;

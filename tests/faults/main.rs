@@ -32,6 +32,7 @@ macro_rules! both_versions {
 mod cuts_inbound;
 mod cuts_outbound;
 mod poison;
+mod promises;
 mod restart;
 mod sizes;
 mod slow;

@@ -47,10 +47,10 @@ and give each binding a `url`, such as \"tcp://localhost:1883\"."
     )
 }
 
-/// Builds the host, with what the whole workspace asks of its dependencies, so
-/// that nothing is built again for the tests.
-pub(crate) fn build_host() -> Result<()> {
+fn build_host() -> Result<()> {
     heading("Building the host (the first time takes minutes: Wasmtime is optimised)");
+    // What the whole workspace asks of dependencies, so that less is built again
+    // for the tests.
     run(&mut cargo(["build", "--workspace", "--bin", "wasi-pubsub"]))
 }
 

@@ -1,6 +1,5 @@
 //! All tests.
 
-use crate::demo::build_host;
 use crate::guests;
 use crate::shell::{cargo, heading, profile_dir, run, text_of};
 use crate::tools::{NEXTEST, Tools, with_tools};
@@ -14,7 +13,9 @@ pub(crate) fn test(tools: &Tools, filters: &[String]) -> Result<()> {
     tools.mosquitto()?;
     let has_nextest = tools.cargo_tool(&NEXTEST)?;
     guests::build(tools)?;
-    build_host()?;
+    // In one go: apart, host and tests would ask different features of tokio.
+    heading("Building the host and the tests (the first time takes minutes)");
+    run(&mut cargo(["build", "--workspace", "--bins", "--tests"]))?;
     let mut failed = Vec::new();
     if filters.is_empty() {
         failed.extend(attempt("Testing the guest SDK", &mut sdk_tests()));

@@ -77,7 +77,8 @@ pub(super) fn write_duration(duration: Duration) -> String {
 
 /// A size as it would be written.
 pub(super) fn write_size(bytes: u64) -> String {
-    let binary = SIZE_UNITS[4..].iter().rev().find(|(_, factor)| bytes > 0 && bytes % factor == 0);
+    let binary =
+        SIZE_UNITS[4..].iter().rev().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
     match binary {
         Some((unit, factor)) => format!("{}{unit}", bytes / factor),
         None => format!("{bytes}B"),

@@ -55,7 +55,7 @@ name = "pubsub.memory"
 components = ["handler"]
 delivery = "push"
 on_message = "on_message"
-publish = ["out/#"]
+publish = ["out/#", "jobs/#"]
 retry = {{ {retry} }}
 {binding}
 

@@ -156,6 +156,21 @@ pub(super) enum Client {
     V4(Box<v4::Client>),
 }
 
+/// Says how a publish ends.
+pub(super) enum Notice {
+    V5(rumqttc::PublishNotice),
+    V4(rumqttc_v4::PublishNotice),
+}
+
+impl Notice {
+    pub(super) async fn wait(self) -> Published {
+        match self {
+            Self::V5(notice) => v5::answer(notice).await,
+            Self::V4(notice) => v4::answer(notice).await,
+        }
+    }
+}
+
 /// Asks a connection to send something.
 #[derive(Clone)]
 pub(super) enum Handle {
@@ -187,14 +202,6 @@ impl Client {
             Self::V4(client) => client.next().await,
         }
     }
-
-    /// Gives up what waits to be sent: each publish ends as [`Published::Lost`].
-    pub(super) fn give_up_pending(&mut self) {
-        match self {
-            Self::V5(client) => client.give_up_pending(),
-            Self::V4(client) => client.give_up_pending(),
-        }
-    }
 }
 
 impl Handle {
@@ -217,11 +224,15 @@ impl Handle {
         }
     }
 
-    /// Sends a packet and waits until the broker has it.
-    pub(super) async fn publish(&self, packet: Packet) -> Published {
+    /// Queues a packet, after those queued before it. It is sent over all
+    /// connections until the broker has it, also when nobody waits any more.
+    ///
+    /// # Errors
+    /// How it ended already.
+    pub(super) async fn send(&self, packet: Packet) -> Result<Notice, Published> {
         match self {
-            Self::V5(client) => v5::publish(client, packet).await,
-            Self::V4(client) => v4::publish(client, packet).await,
+            Self::V5(client) => v5::send(client, packet).await.map(Notice::V5),
+            Self::V4(client) => v4::send(client, packet).await.map(Notice::V4),
         }
     }
 

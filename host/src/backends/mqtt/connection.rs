@@ -6,7 +6,7 @@ use super::publisher::{Publisher, publisher};
 use super::session::{Choice, Control, Role, Session};
 use super::settings::{MqttSettings, SettingsError};
 use super::source::subscription;
-use super::{client, features};
+use super::{client, features, mapping};
 use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
 use crate::broker::{BrokerError, Event, Qos, Topic};
 use async_trait::async_trait;
@@ -35,6 +35,7 @@ struct State {
     first_label: Option<String>,
     sessions: Vec<Running>,
     publisher: Option<Publisher>,
+    closed: bool,
 }
 
 /// A session's task, which ends with this.
@@ -71,6 +72,7 @@ impl MqttConnection {
                 first_label: None,
                 sessions: Vec::new(),
                 publisher: None,
+                closed: false,
             }),
         })
     }
@@ -82,7 +84,10 @@ impl MqttConnection {
         purpose: Purpose,
         control: Arc<Control>,
         role: R,
-    ) {
+    ) -> Result<(), BrokerError> {
+        if state.closed {
+            return Err(closed());
+        }
         let plan = Plan {
             settings: self.settings.clone(),
             tls: self.tls.clone(),
@@ -100,19 +105,20 @@ impl MqttConnection {
         state.sessions.retain(|running| !running.task.is_finished());
         let task = tokio::spawn(session.run());
         state.sessions.push(Running { client_id, control, task });
+        Ok(())
     }
 
-    fn publisher(&self) -> Publisher {
+    fn publisher(&self) -> Result<Publisher, BrokerError> {
         let mut state = self.state.lock();
         if let Some(publisher) = &state.publisher {
-            return publisher.clone();
+            return Ok(publisher.clone());
         }
         let control = Arc::new(Control::default());
         let (role, publisher) = publisher(self.mapping.clone(), control.clone());
         let client_id = format!("{}-pub", self.base());
-        self.start(&mut state, client_id, Purpose::Publish, control, role);
+        self.start(&mut state, client_id, Purpose::Publish, control, role)?;
         state.publisher = Some(publisher.clone());
-        publisher
+        Ok(publisher)
     }
 
     fn base(&self) -> &str {
@@ -142,6 +148,24 @@ impl MqttConnection {
             end(earlier, Instant::now() + Duration::from_secs(1)).await;
         }
     }
+}
+
+fn closed() -> BrokerError {
+    BrokerError::Closed("the connection was closed".to_owned())
+}
+
+/// Refuses what would only make the broker close the connection.
+fn check_filter(request: &SubscribeRequest) -> Result<(), BrokerError> {
+    if !mapping::is_portable(request.filter.as_str()) {
+        let text = format!("`{}` contains a control character", request.filter);
+        return Err(BrokerError::InvalidTopic(text.escape_debug().to_string()));
+    }
+    let Some(group) = &request.group else { return Ok(()) };
+    if group.is_empty() || group.contains(['/', '+', '#']) || !mapping::is_portable(group) {
+        let text = format!("the group `{}` is no name: `/`, `+` and `#` are not allowed", group);
+        return Err(BrokerError::InvalidTopic(text.escape_debug().to_string()));
+    }
+    Ok(())
 }
 
 async fn end(mut running: Running, deadline: Instant) {
@@ -192,10 +216,11 @@ impl Connection for MqttConnection {
         qos: Qos,
         _: Option<&str>,
     ) -> Result<(), BrokerError> {
-        self.publisher().publish(topic, &event, qos).await
+        self.publisher()?.publish(topic, &event, qos).await
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError> {
+        check_filter(&request)?;
         let client_id = self.client_id(&request.label);
         self.end_earlier(&client_id).await;
         let control = Arc::new(Control::default());
@@ -208,9 +233,8 @@ impl Connection for MqttConnection {
         );
         let receive_max = u16::try_from(request.max_in_flight).unwrap_or(u16::MAX);
         let purpose = Purpose::Subscribe { receive_max };
-        self.start(&mut self.state.lock(), client_id.clone(), purpose, control, role);
+        self.start(&mut self.state.lock(), client_id.clone(), purpose, control, role)?;
         let mut opening = Opening { connection: self, client_id: Some(client_id) };
-        let closed = || BrokerError::Closed("the connection was closed".to_owned());
         let result = opened.await.unwrap_or_else(|_| Err(closed()));
         if result.is_ok() {
             opening.client_id = None;
@@ -220,7 +244,11 @@ impl Connection for MqttConnection {
 
     async fn close(&self, grace: Duration) {
         let deadline = Instant::now() + grace;
-        let sessions = std::mem::take(&mut self.state.lock().sessions);
+        let sessions = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            std::mem::take(&mut state.sessions)
+        };
         for running in &sessions {
             running.control.close();
         }

@@ -24,6 +24,16 @@ const STRUCTURED_JSON: &str = "application/cloudevents+json; charset=UTF-8";
 /// The attributes that every CloudEvent has, and that a packet needs to be one.
 const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 
+/// Whether a text can be a part of a packet. Brokers may close the connection
+/// for control characters and for code points that are no characters
+/// (MQTT 5.0, section 1.5.4), and some do.
+pub(super) fn is_portable(text: &str) -> bool {
+    let odd = |c: char| {
+        c.is_control() || matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
+    };
+    text.is_ascii() && text.bytes().all(|byte| (b' '..0x7f).contains(&byte)) || !text.contains(odd)
+}
+
 /// Reads and writes packets for one broker.
 pub(super) struct Mapping {
     format: Format,
@@ -60,12 +70,18 @@ impl Mapping {
         event: &Event,
         qos: Qos,
     ) -> Result<Packet, BrokerError> {
+        if !is_portable(topic.as_str()) {
+            let text = format!("`{}` contains a control character", topic.as_str().escape_debug());
+            return Err(BrokerError::InvalidTopic(text));
+        }
         let topic = bytes::Bytes::copy_from_slice(topic.as_str().as_bytes());
         let mut packet = Packet { topic, qos, ..Packet::default() };
         attributes::write(event, &mut packet)?;
         match (self.format, protocol) {
             (Format::Raw, _) => packet.payload = event.data.clone(),
-            (Format::CloudEvents, Protocol::V5) => write_binary(event, &mut packet)?,
+            (Format::CloudEvents, Protocol::V5) if attributes::are_portable(event) => {
+                write_binary(event, &mut packet)?;
+            }
             (Format::CloudEvents | Format::Structured, _) => {
                 packet.payload = json::write(event)?.into();
                 packet.properties.content_type = Some(STRUCTURED_JSON.to_owned());
@@ -152,7 +168,15 @@ fn write_binary(event: &Event, packet: &mut Packet) -> Result<(), BrokerError> {
             push(name, value);
         }
     }
+    if event.ordering_key.is_none() && event.attribute(PARTITION_KEY).is_some() {
+        return Err(taken(PARTITION_KEY));
+    }
     attributes::check_texts(packet)
+}
+
+/// An attribute that would come back as something else.
+fn taken(name: &str) -> BrokerError {
+    BrokerError::Unsupported(format!("attribute `{name}`: the name has another meaning"))
 }
 
 fn read_binary(mut packet: Packet) -> Read {

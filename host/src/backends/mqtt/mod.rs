@@ -6,12 +6,14 @@
 //!
 //! - [`client`]: one connection; the only place that names the client library;
 //! - [`session`]: one client over all its connections: back-off, takeover, end;
-//! - [`inbox`], [`source`] and [`publisher`]: what a session is for;
+//! - [`inbox`] and [`source`], [`flights`] and [`publisher`]: what a session is
+//!   for;
 //! - [`mapping`]: events as packets, and back;
 //! - [`connection`]: the broker, as the core sees it.
 
 mod client;
 mod connection;
+mod flights;
 mod inbox;
 mod mapping;
 mod publisher;

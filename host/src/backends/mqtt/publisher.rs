@@ -1,6 +1,7 @@
 //! The publishing side: one session for all that a process publishes.
 
-use super::client::{Event, Handle, Published, Welcome};
+use super::client::{Event, Handle, Notice, Published, Welcome};
+use super::flights::{Flight, Flights};
 use super::mapping::Mapping;
 use super::session::{Control, Role};
 use crate::broker::{self, BrokerError, Qos, Topic};
@@ -22,6 +23,7 @@ enum Phase {
 pub(super) struct PublisherRole {
     phase: watch::Sender<Phase>,
     control: Arc<Control>,
+    flights: Arc<Flights>,
 }
 
 /// Publishes through a session.
@@ -29,6 +31,39 @@ pub(super) struct PublisherRole {
 pub(super) struct Publisher {
     phase: watch::Receiver<Phase>,
     mapping: Arc<Mapping>,
+    flights: Arc<Flights>,
+}
+
+/// A publish that has been queued. One that nobody waits for any more is still
+/// under way, and is followed to its end.
+struct Sent(Option<(Notice, Flight)>);
+
+impl Sent {
+    async fn wait(mut self) -> Published {
+        let Some((notice, flight)) = &mut self.0 else { return Published::Ended };
+        let published = notice.wait().await;
+        let condemned = flight.is_condemned();
+        self.0 = None;
+        match published {
+            Published::Lost | Published::Ended if condemned => {
+                let text = "the broker closes the connection whenever the event is sent";
+                Published::Refused(BrokerError::Other(text.to_owned()))
+            }
+            published => published,
+        }
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Handle::try_current();
+        if let (Some((mut notice, flight)), Ok(runtime)) = (self.0.take(), runtime) {
+            runtime.spawn(async move {
+                notice.wait().await;
+                drop(flight);
+            });
+        }
+    }
 }
 
 /// Makes the two sides of a publishing session.
@@ -37,7 +72,9 @@ pub(super) fn publisher(
     control: Arc<Control>,
 ) -> (PublisherRole, Publisher) {
     let (sender, phase) = watch::channel(Phase::Down);
-    (PublisherRole { phase: sender, control }, Publisher { phase, mapping })
+    let flights = Arc::new(Flights::default());
+    let role = PublisherRole { phase: sender, control, flights: flights.clone() };
+    (role, Publisher { phase, mapping, flights })
 }
 
 impl Publisher {
@@ -89,7 +126,11 @@ impl Publisher {
         if handle.size(&packet) > welcome.packet_bytes_max as usize {
             return Err(BrokerError::TooLarge { limit: welcome.packet_bytes_max.into() });
         }
-        Ok(handle.publish(packet).await)
+        let flight = self.flights.begin();
+        Ok(match handle.send(packet).await {
+            Ok(notice) => Sent(Some((notice, flight))).wait().await,
+            Err(published) => published,
+        })
     }
 }
 
@@ -113,6 +154,10 @@ impl Role for PublisherRole {
 
     fn down(&mut self) {
         self.phase.send_replace(Phase::Down);
+    }
+
+    fn is_poisoned(&mut self) -> bool {
+        self.flights.connection_lost()
     }
 
     /// The farewell itself waits for what is in flight.

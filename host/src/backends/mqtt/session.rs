@@ -59,6 +59,13 @@ pub(super) trait Role: Send + 'static {
     /// There is no connection: it is lost, or did not come up.
     fn down(&mut self);
 
+    /// Called after [`down`](Self::down) where there was a connection. Whether
+    /// everything that waits to be sent is to be given up: it would end the
+    /// next connection as well.
+    fn is_poisoned(&mut self) -> bool {
+        false
+    }
+
     /// Whether nothing is left to be sent, so that the farewell can be said.
     fn is_finished(&self) -> bool;
 
@@ -327,7 +334,7 @@ impl<R: Role> Session<R> {
             }
             Failure::Refused(why) => return self.refused(way, why),
             Failure::PacketTooLarge => {
-                way.client.give_up_pending();
+                self.switch(way, way.protocol);
                 self.say(way, "an event was larger than the broker takes");
             }
             Failure::Unanswered(why) => {
@@ -360,6 +367,9 @@ impl<R: Role> Session<R> {
         }
         if way.farewell {
             return Next::End;
+        }
+        if up_since.is_some() && self.role.is_poisoned() {
+            self.switch(way, way.protocol);
         }
         Next::Wait
     }

@@ -194,12 +194,12 @@ impl MqttSettings {
         }
         for (key, found) in [("username", &self.username), ("client_id", &self.client_id)] {
             if let Some(found) = found
-                && (found.is_empty() || found.len() > 60_000 || found.contains('\0'))
+                && (found.is_empty() || found.len() > 60_000 || !super::mapping::is_portable(found))
             {
                 return Err(SettingsError::value(
                     key,
                     found.chars().take(40).collect::<String>().escape_debug(),
-                    "1 to 60000 bytes without U+0000",
+                    "1 to 60000 bytes without control characters",
                 ));
             }
         }

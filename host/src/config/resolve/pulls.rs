@@ -37,7 +37,10 @@ impl PullNames {
 
     /// The names that mean several.
     pub(super) fn ambiguous(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().filter(|(_, named)| **named == Named::Several).map(|(name, _)| name.as_str())
+        self.names
+            .iter()
+            .filter(|(_, named)| **named == Named::Several)
+            .map(|(name, _)| name.as_str())
     }
 
     /// Whether there are none.

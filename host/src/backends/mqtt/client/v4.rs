@@ -10,8 +10,8 @@ use crate::broker::{BrokerError, Qos};
 use rumqttc_v4::mqttbytes::QoS;
 use rumqttc_v4::{
     AckMode, AsyncClient, Broker, ClientError, ConnectReturnCode, ConnectionError, EventLoop,
-    ManualAck, MqttOptions, NetworkOptions, NoticeFailureReason, Outgoing, PubAck, PubRec, Publish,
-    PublishNoticeError, PublishOptions, StateError, SubscribeReasonCode, TlsConfiguration,
+    ManualAck, MqttOptions, NetworkOptions, Outgoing, PubAck, PubRec, Publish,
+    PublishNotice, PublishNoticeError, PublishOptions, StateError, SubscribeReasonCode, TlsConfiguration,
     Transport,
 };
 
@@ -43,10 +43,6 @@ impl Client {
 
     pub(super) fn handle(&self) -> AsyncClient {
         self.client.clone()
-    }
-
-    pub(super) fn give_up_pending(&mut self) {
-        self.events.drain_pending_as_failed(NoticeFailureReason::SessionReset);
     }
 
     pub(super) async fn next(&mut self) -> Result<Event, Failure> {
@@ -200,17 +196,24 @@ pub(super) fn size(packet: &Packet) -> usize {
     1 + 4 + 2 + packet.topic.len() + 2 + packet.payload.len()
 }
 
-pub(super) async fn publish(client: &AsyncClient, packet: Packet) -> Published {
+/// Queues a packet; waits while the queue is full.
+pub(super) async fn send(
+    client: &AsyncClient,
+    packet: Packet,
+) -> Result<PublishNotice, Published> {
     let topic = String::from_utf8_lossy(&packet.topic).into_owned();
     let options = PublishOptions::new(to_qos(packet.qos)).retain(packet.retain);
-    let notice = match client.publish_tracked(topic, packet.payload, options).await {
-        Ok(notice) => notice,
-        Err(ClientError::InvalidRequest(_)) => {
+    client.publish_tracked(topic, packet.payload, options).await.map_err(|error| match error {
+        ClientError::InvalidRequest(_) => {
             let text = "the topic is not valid in MQTT".to_owned();
-            return Published::Refused(BrokerError::InvalidTopic(text));
+            Published::Refused(BrokerError::InvalidTopic(text))
         }
-        Err(_) => return Published::Ended,
-    };
+        _ => Published::Ended,
+    })
+}
+
+/// Waits until the broker has answered.
+pub(super) async fn answer(notice: PublishNotice) -> Published {
     match notice.wait_async().await {
         Ok(_) => Published::Done,
         Err(PublishNoticeError::SessionReset) => Published::Lost,

@@ -11,9 +11,9 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::{
     AckMode, AsyncClient, Broker, ClientError, ConnAck, ConnectProperties, ConnectReturnCode,
     ConnectionError, DisconnectProperties, DisconnectReasonCode, EventLoop,
-    IncomingPacketSizeLimit, ManualAck, MqttOptions, NoticeFailureReason, Outgoing,
+    IncomingPacketSizeLimit, ManualAck, MqttOptions, Outgoing,
     PersistedAckMode, PersistedSession, PubAck, PubAckReason, PubCompReason, PubRec, PubRecReason,
-    Publish, PublishNoticeError, PublishOptions, PublishProperties, PublishResult,
+    Publish, PublishNotice, PublishNoticeError, PublishOptions, PublishProperties, PublishResult,
     RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey, StateError,
     SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
 };
@@ -42,10 +42,6 @@ impl Client {
 
     pub(super) fn handle(&self) -> AsyncClient {
         self.client.clone()
-    }
-
-    pub(super) fn give_up_pending(&mut self) {
-        self.events.drain_pending_as_failed(NoticeFailureReason::SessionReset);
     }
 
     pub(super) async fn next(&mut self) -> Result<Event, Failure> {
@@ -341,20 +337,27 @@ fn properties(properties: Properties) -> Option<PublishProperties> {
     })
 }
 
-pub(super) async fn publish(client: &AsyncClient, packet: Packet) -> Published {
+/// Queues a packet; waits while the queue is full.
+pub(super) async fn send(
+    client: &AsyncClient,
+    packet: Packet,
+) -> Result<PublishNotice, Published> {
     let topic = String::from_utf8_lossy(&packet.topic).into_owned();
     let mut options = PublishOptions::new(to_qos(packet.qos)).retain(packet.retain);
     if let Some(properties) = properties(packet.properties) {
         options = options.properties(properties);
     }
-    let notice = match client.publish_tracked(topic, packet.payload, options).await {
-        Ok(notice) => notice,
-        Err(ClientError::InvalidRequest(_)) => {
+    client.publish_tracked(topic, packet.payload, options).await.map_err(|error| match error {
+        ClientError::InvalidRequest(_) => {
             let text = "the topic is not valid in MQTT".to_owned();
-            return Published::Refused(BrokerError::InvalidTopic(text));
+            Published::Refused(BrokerError::InvalidTopic(text))
         }
-        Err(_) => return Published::Ended,
-    };
+        _ => Published::Ended,
+    })
+}
+
+/// Waits until the broker has answered.
+pub(super) async fn answer(notice: PublishNotice) -> Published {
     match notice.wait_async().await {
         Ok(result) => answered(&result),
         Err(PublishNoticeError::SessionReset) => Published::Lost,

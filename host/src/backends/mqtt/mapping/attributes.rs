@@ -1,6 +1,7 @@
 //! Attributes with the prefix `mqtt.`: what MQTT knows and CloudEvents does not.
 
 use super::super::client::Packet;
+use super::is_portable;
 use crate::broker::{BrokerError, Event, Topic};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -26,6 +27,15 @@ pub(super) fn is_reserved(name: &str) -> bool {
             .contains(&name)
 }
 
+/// Whether all texts of an event can be properties of a packet.
+pub(super) fn are_portable(event: &Event) -> bool {
+    let own = [Some(&event.id), Some(&event.source), Some(&event.kind)];
+    let own = own.into_iter().chain([event.content_type.as_ref(), event.ordering_key.as_ref()]);
+    let others = event.attributes.iter().filter(|(name, _)| !is_reserved(name));
+    own.flatten().all(|text| is_portable(text))
+        && others.into_iter().all(|(name, value)| is_portable(name) && is_portable(value))
+}
+
 /// Puts what the attributes ask for into the packet.
 pub(super) fn write(event: &Event, packet: &mut Packet) -> Result<(), BrokerError> {
     for (name, value) in &event.attributes {
@@ -41,8 +51,8 @@ pub(super) fn write(event: &Event, packet: &mut Packet) -> Result<(), BrokerErro
                 _ => return refuse("`true` or `false`"),
             },
             RESPONSE_TOPIC => match Topic::new(value) {
-                Ok(_) => properties.response_topic = Some(value.clone()),
-                Err(_) => return refuse("a topic"),
+                Ok(_) if is_portable(value) => properties.response_topic = Some(value.clone()),
+                _ => return refuse("a topic"),
             },
             CORRELATION_DATA => match BASE64.decode(value) {
                 Ok(data) if data.len() <= TEXT_BYTES_MAX => {

@@ -41,9 +41,8 @@ pub(super) fn write(event: &Event) -> Result<Vec<u8>, BrokerError> {
         member(&mut out, PARTITION_KEY, key)?;
     }
     for (name, value) in &event.attributes {
-        if matches!(name.as_str(), "data" | "data_base64") {
-            let text = format!("attribute `{name}`: JSON keeps the name for the payload");
-            return Err(BrokerError::Unsupported(text));
+        if matches!(name.as_str(), "data" | "data_base64" | "datacontenttype" | PARTITION_KEY) {
+            return Err(super::taken(name));
         }
         if !attributes::is_reserved(name) {
             member(&mut out, name, value)?;
