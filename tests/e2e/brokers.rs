@@ -93,10 +93,10 @@ async fn a_wrong_password_is_said_and_not_shown() {
             || text.contains("password")
     };
     eventually(DEADLINE, "the host says that it was refused", is_said).await;
+    assert!(!host.lines().contain(Err, "ready"));
     host.terminate();
     host.exit_code().await;
     assert!(!host.lines().dump().contains("wrong-secret"));
-    assert!(!host.lines().contain(Err, "ready"));
 }
 
 #[tokio::test]

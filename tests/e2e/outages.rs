@@ -39,6 +39,17 @@ async fn a_broker_that_is_not_there_at_the_start_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_host_that_waits_for_its_broker_ends_at_once() {
+    let mut scene = Scene::mosquitto().await;
+    scene.broker().kill();
+    Jobs { events: &["print handled"], top: "drain = \"1m\"", ..Jobs::default() }.write(&scene);
+    let mut host = scene.run();
+    eventually(DEADLINE, "the host says that it waits", || !warnings(&host).is_empty()).await;
+    // The drain time is longer than the deadline of this wait.
+    drain(&mut host).await;
+}
+
+#[tokio::test]
 async fn a_broker_that_comes_back_with_its_sessions_has_kept_what_was_published() {
     let mut scene = Scene::with_broker(Mosquitto::builder().persistence().start().await);
     Jobs { kind: "topic", events: &["print before"], ..Jobs::default() }.write(&scene);

@@ -20,7 +20,7 @@ const BATCH_EVENTS_MAX: u32 = 1_024;
 pub enum Role {
     /// A command: the next call, or a clean end, acknowledges.
     Command,
-    /// A handler with one event at a time: its verdict settles.
+    /// A handler with one event at a time: its verdict settles all that it received.
     Handler,
     /// A handler with many events at a time, whose verdicts cannot be told
     /// apart for what the instance received: `receive` and `stream` at qos 0 only.
@@ -44,7 +44,7 @@ pub struct Session {
 #[derive(Default)]
 struct Slot {
     busy: bool,
-    held: Option<Lease>,
+    held: Vec<Lease>,
 }
 
 impl Session {
@@ -72,13 +72,15 @@ impl Session {
         Ok(())
     }
 
-    /// Acknowledges what the last call on this subscription returned, and waits
-    /// for the next event.
+    /// Acknowledges what the last call on this subscription returned, unless the
+    /// handler's verdict is to do that, and waits for the next event.
     pub(super) async fn receive(&self, name: &str) -> Result<WitEvent, Error> {
         let subscription = self.open(name)?;
         let busy = Busy::enter(self, name)?;
-        if let Some(held) = busy.take_held() {
-            acknowledge(held).await?;
+        if self.next_call_acknowledges() {
+            for held in busy.take_held() {
+                acknowledge(held).await?;
+            }
         }
         let lease = subscription.next().await?;
         let event = convert::to_wit(&lease);
@@ -127,7 +129,9 @@ impl Session {
     /// after a success, otherwise to be delivered again for the reason given.
     pub fn settle(&self, outcome: Result<(), &str>) {
         let mut leases: Vec<Lease> = Vec::new();
-        leases.extend(self.slots.lock().values_mut().filter_map(|slot| slot.held.take()));
+        for slot in self.slots.lock().values_mut() {
+            leases.append(&mut slot.held);
+        }
         for stream in self.streams.lock().iter().filter_map(Weak::upgrade) {
             leases.append(&mut stream.lock());
         }
@@ -153,6 +157,12 @@ impl Session {
     /// Whether a call was abandoned.
     pub(super) fn is_abandoned(&self, task: GuestTaskId) -> bool {
         self.abandoned.lock().contains(&task)
+    }
+
+    /// Whether a call acknowledges what the calls before it returned. In a
+    /// handler its verdict does.
+    pub(super) fn next_call_acknowledges(&self) -> bool {
+        self.role == Role::Command
     }
 
     fn find(&self, name: &str) -> Result<Arc<Subscription>, Error> {
@@ -203,13 +213,14 @@ impl<'a> Busy<'a> {
         Ok(Self { session, name })
     }
 
-    fn take_held(&self) -> Option<Lease> {
-        self.session.slots.lock().get_mut(self.name).and_then(|slot| slot.held.take())
+    fn take_held(&self) -> Vec<Lease> {
+        let mut slots = self.session.slots.lock();
+        slots.get_mut(self.name).map(|slot| std::mem::take(&mut slot.held)).unwrap_or_default()
     }
 
     fn hold(&self, lease: Lease) {
         if let Some(slot) = self.session.slots.lock().get_mut(self.name) {
-            slot.held = Some(lease);
+            slot.held.push(lease);
         }
     }
 }

@@ -53,7 +53,7 @@ enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     #[command(alias = "pub")]
-    Publish(publish::PublishArgs),
+    Publish(Box<publish::PublishArgs>),
     #[command(alias = "sub")]
     Subscribe(subscribe::SubscribeArgs),
     Inspect(inspect::InspectArgs),
@@ -90,7 +90,7 @@ impl Command {
         match self {
             Self::Run(args) => in_runtime(run::run(args)),
             Self::Check(args) => check::check(&args),
-            Self::Publish(args) => in_runtime(publish::publish(args)),
+            Self::Publish(args) => in_runtime(publish::publish(*args)),
             Self::Subscribe(args) => in_runtime(subscribe::subscribe(args)),
             Self::Inspect(args) => inspect::inspect(&args),
             Self::Completions(args) => completions::completions(&args),

@@ -167,6 +167,11 @@ impl Problem {
                 }
             },
             P::BadComponent { help: Some(help), .. } => help.clone(),
+            P::ForeignImport { import, .. } if import.starts_with("wasi:pubsub") => {
+                "the host has the interfaces `basic` and `pull` of `wasi:pubsub-data`, in the versions \
+                 0.2.0-draft and 0.3.0-draft; the version of a draft must match exactly"
+                    .into()
+            }
             P::ForeignImport { .. } => {
                 "the host has WASI 0.2, WASI 0.3 and `wasi:pubsub-data`, and nothing else".into()
             }

@@ -60,7 +60,7 @@ pub(super) async fn run(component: &Component, export: CommandExport) -> Result<
         }
     };
     let outcome = describe(ended);
-    session.settle(outcome.as_ref().map(|()| ()).map_err(String::as_str));
+    session.settle(outcome.as_ref().copied().map_err(String::as_str));
     outcome
 }
 

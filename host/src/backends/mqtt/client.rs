@@ -18,7 +18,9 @@ use super::settings::{Endpoint, MqttSettings};
 use crate::broker::{BrokerError, Qos};
 use bytes::Bytes;
 use link::{Link, Socket};
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
@@ -157,17 +159,12 @@ pub(super) enum Client {
 }
 
 /// Says how a publish ends.
-pub(super) enum Notice {
-    V5(rumqttc::PublishNotice),
-    V4(rumqttc_v4::PublishNotice),
-}
+pub(super) struct Notice(Pin<Box<dyn Future<Output = Published> + Send>>);
 
 impl Notice {
-    pub(super) async fn wait(self) -> Published {
-        match self {
-            Self::V5(notice) => v5::answer(notice).await,
-            Self::V4(notice) => v4::answer(notice).await,
-        }
+    /// Waits for the end. May be dropped and called again before it has come.
+    pub(super) async fn wait(&mut self) -> Published {
+        self.0.as_mut().await
     }
 }
 
@@ -231,8 +228,8 @@ impl Handle {
     /// How it ended already.
     pub(super) async fn send(&self, packet: Packet) -> Result<Notice, Published> {
         match self {
-            Self::V5(client) => v5::send(client, packet).await.map(Notice::V5),
-            Self::V4(client) => v4::send(client, packet).await.map(Notice::V4),
+            Self::V5(client) => Ok(Notice(Box::pin(v5::answer(v5::send(client, packet).await?)))),
+            Self::V4(client) => Ok(Notice(Box::pin(v4::answer(v4::send(client, packet).await?)))),
         }
     }
 

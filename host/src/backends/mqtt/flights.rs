@@ -1,18 +1,31 @@
-//! Which publishes are under way, in their order, so that one that makes the
-//! broker hang up does not stop all others for ever.
+//! Which publishes are under way, so that one that makes the broker hang up
+//! does not stop all others for ever.
+//!
+//! The client library sends what is not confirmed again on each connection, and
+//! cannot be told to leave out one. A broker that closes the connection on some
+//! packet, for a topic that it does not like, would close every one. So when
+//! connections are lost and nothing gets through, all that waits is given up,
+//! and each of those publishes begins again alone. The one that then still
+//! loses its connections is the reason.
 
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A publish that is the oldest under way each time that so many connections
-/// in a row are lost is taken to be the reason. On a link that is merely bad,
-/// the oldest one is the first to get through.
-const CONNECTIONS_LOST_MAX: u32 = 5;
+/// So many connections lost in a row, with the same publish the oldest each
+/// time, put all that are under way under suspicion. On a link that is merely
+/// bad, the oldest one gets through.
+const LOST_WITH_OLDEST_MAX: u32 = 5;
+/// So many connections lost with a publish that is under way alone condemn it.
+const LOST_ALONE_MAX: u32 = 3;
 
 /// The publishes of one session.
 #[derive(Default)]
-pub(super) struct Flights(Mutex<State>);
+pub(super) struct Flights {
+    state: Mutex<State>,
+    /// Held by the suspect that is under way.
+    turn: tokio::sync::Mutex<()>,
+}
 
 #[derive(Default)]
 struct State {
@@ -20,7 +33,11 @@ struct State {
     under_way: BTreeSet<u64>,
     oldest: Option<u64>,
     lost_with_oldest: u32,
-    condemned: HashSet<u64>,
+    /// Those with a smaller number are under suspicion.
+    suspects_below: u64,
+    alone: Option<u64>,
+    /// How many connections were lost with each suspect alone.
+    lost_alone: BTreeMap<u64, u32>,
 }
 
 /// A publish that is under way, until this is dropped.
@@ -29,81 +46,119 @@ pub(super) struct Flight {
     number: u64,
 }
 
+/// The turn of a suspect.
+pub(super) struct Turn<'a> {
+    flights: &'a Flights,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
 impl Flights {
     /// A publish begins, after all others.
     pub(super) fn begin(self: &Arc<Self>) -> Flight {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let number = state.next;
         state.next += 1;
         state.under_way.insert(number);
         Flight { flights: self.clone(), number }
     }
 
-    /// A connection is lost. Returns whether the oldest publish is the reason:
-    /// it is condemned then, and must not be sent again.
+    /// A connection is lost. Whether all that waits to be sent is to be given up.
     pub(super) fn connection_lost(&self) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
+        if let Some(alone) = state.alone {
+            let lost = state.lost_alone.entry(alone).or_default();
+            *lost += 1;
+            return *lost == LOST_ALONE_MAX;
+        }
         let oldest = state.under_way.first().copied();
-        if oldest.is_none() || oldest != state.oldest {
+        if oldest != state.oldest {
             state.oldest = oldest;
             state.lost_with_oldest = 0;
         }
-        let Some(oldest) = oldest else { return false };
-        state.lost_with_oldest += 1;
-        if state.lost_with_oldest < CONNECTIONS_LOST_MAX {
+        state.lost_with_oldest += u32::from(oldest.is_some());
+        if state.lost_with_oldest < LOST_WITH_OLDEST_MAX {
             return false;
         }
-        state.condemned.insert(oldest);
         state.lost_with_oldest = 0;
+        state.suspects_below = state.next;
         true
     }
 }
 
 impl Flight {
+    /// Waits for its turn where it is under suspicion.
+    pub(super) async fn turn<'a>(&self, flights: &'a Flights) -> Option<Turn<'a>> {
+        if self.number >= flights.state.lock().suspects_below {
+            return None;
+        }
+        let turn = flights.turn.lock().await;
+        flights.state.lock().alone = Some(self.number);
+        Some(Turn { flights, _turn: turn })
+    }
+
     /// Whether this publish makes the broker hang up.
     pub(super) fn is_condemned(&self) -> bool {
-        self.flights.0.lock().condemned.contains(&self.number)
+        let state = self.flights.state.lock();
+        state.lost_alone.get(&self.number).is_some_and(|lost| *lost >= LOST_ALONE_MAX)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.flights.state.lock().alone = None;
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let mut state = self.flights.0.lock();
+        let mut state = self.flights.state.lock();
         state.under_way.remove(&self.number);
-        state.condemned.remove(&self.number);
+        state.lost_alone.remove(&self.number);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
     #[test]
-    fn the_oldest_is_condemned_when_no_connection_outlives_it() {
+    fn suspects_take_turns_and_only_the_guilty_is_condemned() {
         let flights = Arc::new(Flights::default());
-        let (poison, other) = (flights.begin(), flights.begin());
-        for _ in 1..CONNECTIONS_LOST_MAX {
+        let (innocent, guilty) = (flights.begin(), flights.begin());
+        for _ in 1..LOST_WITH_OLDEST_MAX {
             assert!(!flights.connection_lost());
         }
         assert!(flights.connection_lost());
-        assert!(poison.is_condemned() && !other.is_condemned());
-        drop(poison);
-        assert!(!flights.connection_lost(), "the next one is given as many");
+        assert!(flights.begin().turn(&flights).now_or_never().unwrap().is_none());
+
+        let turn = innocent.turn(&flights).now_or_never().unwrap();
+        assert!(turn.is_some());
+        assert!(guilty.turn(&flights).now_or_never().is_none(), "one at a time");
+        assert!(!flights.connection_lost());
+        drop((turn, innocent));
+
+        let turn = guilty.turn(&flights).now_or_never().unwrap();
+        for _ in 1..LOST_ALONE_MAX {
+            assert!(!flights.connection_lost());
+        }
+        assert!(!guilty.is_condemned());
+        assert!(flights.connection_lost());
+        assert!(guilty.is_condemned());
+        drop((turn, guilty));
+        assert!((0..100).all(|_| !flights.connection_lost()), "nothing is under way");
     }
 
     #[test]
-    fn on_a_bad_link_where_something_gets_through_none_is() {
+    fn on_a_bad_link_where_something_gets_through_there_is_no_suspicion() {
         let flights = Arc::new(Flights::default());
-        let mut oldest = flights.begin();
+        let mut under_way = std::collections::VecDeque::from([flights.begin()]);
         for _ in 0..100 {
-            let next = flights.begin();
-            for _ in 1..CONNECTIONS_LOST_MAX {
+            under_way.push_back(flights.begin());
+            for _ in 1..LOST_WITH_OLDEST_MAX {
                 assert!(!flights.connection_lost());
             }
-            oldest = next;
+            under_way.pop_front();
         }
-        assert!(!oldest.is_condemned());
-        drop(oldest);
-        assert!((0..100).all(|_| !flights.connection_lost()), "nothing is under way");
     }
 }

@@ -1,6 +1,6 @@
 //! The publishing side: one session for all that a process publishes.
 
-use super::client::{Event, Handle, Notice, Published, Welcome};
+use super::client::{Event, Handle, Notice, Packet, Published, Welcome};
 use super::flights::{Flight, Flights};
 use super::mapping::Mapping;
 use super::session::{Control, Role};
@@ -39,18 +39,11 @@ pub(super) struct Publisher {
 struct Sent(Option<(Notice, Flight)>);
 
 impl Sent {
-    async fn wait(mut self) -> Published {
-        let Some((notice, flight)) = &mut self.0 else { return Published::Ended };
+    /// Gives back the flight, for another try.
+    async fn wait(mut self) -> (Published, Option<Flight>) {
+        let Some((notice, _)) = &mut self.0 else { return (Published::Ended, None) };
         let published = notice.wait().await;
-        let condemned = flight.is_condemned();
-        self.0 = None;
-        match published {
-            Published::Lost | Published::Ended if condemned => {
-                let text = "the broker closes the connection whenever the event is sent";
-                Published::Refused(BrokerError::Other(text.to_owned()))
-            }
-            published => published,
-        }
+        (published, self.0.take().map(|(_, flight)| flight))
     }
 }
 
@@ -87,6 +80,7 @@ impl Publisher {
         qos: Qos,
     ) -> Result<(), BrokerError> {
         let mut phase = self.phase.clone();
+        let mut flight = self.flights.begin();
         loop {
             let now = phase.borrow_and_update().clone();
             let (handle, welcome) = match now {
@@ -97,23 +91,39 @@ impl Publisher {
                     continue;
                 }
             };
-            match self.publish_on(&handle, &welcome, topic, event, qos).await? {
+            let packet = self.packet(&handle, &welcome, topic, event, qos)?;
+            let turn = flight.turn(&self.flights).await;
+            let published = match handle.send(packet).await {
+                Err(published) => published,
+                Ok(notice) => {
+                    let (published, back) = Sent(Some((notice, flight))).wait().await;
+                    flight = back.unwrap_or_else(|| self.flights.begin());
+                    published
+                }
+            };
+            drop(turn);
+            match published {
                 Published::Done => return Ok(()),
                 Published::Refused(why) => return Err(why),
+                Published::Lost | Published::Ended if flight.is_condemned() => {
+                    let text = "the broker closes the connection whenever the event is sent";
+                    return Err(BrokerError::Other(text.to_owned()));
+                }
                 Published::Lost => {}
                 Published::Ended => phase.changed().await.map_err(|_| closed())?,
             }
         }
     }
 
-    async fn publish_on(
+    /// Writes the packet, and checks that the broker takes it.
+    fn packet(
         &self,
         handle: &Handle,
         welcome: &Welcome,
         topic: &Topic,
         event: &broker::Event,
         qos: Qos,
-    ) -> Result<Published, BrokerError> {
+    ) -> Result<Packet, BrokerError> {
         if welcome.qos_max < qos {
             let text = format!("the broker has qos {} at most", welcome.qos_max);
             return Err(BrokerError::Unsupported(text));
@@ -126,11 +136,7 @@ impl Publisher {
         if handle.size(&packet) > welcome.packet_bytes_max as usize {
             return Err(BrokerError::TooLarge { limit: welcome.packet_bytes_max.into() });
         }
-        let flight = self.flights.begin();
-        Ok(match handle.send(packet).await {
-            Ok(notice) => Sent(Some((notice, flight))).wait().await,
-            Err(published) => published,
-        })
+        Ok(packet)
     }
 }
 

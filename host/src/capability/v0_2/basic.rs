@@ -20,7 +20,8 @@ impl basic::Host for PubSubCtxView<'_> {
     async fn stream(&mut self, topic: String) -> Result<Result<Resource<EventStream>, Error>> {
         match self.session.open_stream(&topic) {
             Ok((subscription, handed)) => {
-                Ok(Ok(self.table.push(EventStream::new(subscription, handed))?))
+                let early = self.session.next_call_acknowledges();
+                Ok(Ok(self.table.push(EventStream::new(subscription, handed, early))?))
             }
             Err(error) => Ok(Err(error)),
         }

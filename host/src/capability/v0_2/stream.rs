@@ -17,20 +17,24 @@ const READ_EVENTS_MAX: u32 = 1_024;
 pub struct EventStream {
     subscription: Arc<Subscription>,
     handed: Handed,
+    /// Whether a read acknowledges what the reads before it returned.
+    acknowledges: bool,
     /// Taken while the guest polled, for the next `read`.
     next: Option<Result<Lease, BrokerError>>,
 }
 
 impl EventStream {
-    pub(super) fn new(subscription: Arc<Subscription>, handed: Handed) -> Self {
-        Self { subscription, handed, next: None }
+    pub(super) fn new(subscription: Arc<Subscription>, handed: Handed, acknowledges: bool) -> Self {
+        Self { subscription, handed, acknowledges, next: None }
     }
 
     /// Acknowledges what earlier reads returned, then takes what has arrived.
     pub(super) async fn read(&mut self, max: u32) -> Result<Vec<Event>, Error> {
-        let earlier = std::mem::take(&mut *self.handed.lock());
-        for lease in earlier {
-            acknowledge(lease).await?;
+        if self.acknowledges {
+            let earlier = std::mem::take(&mut *self.handed.lock());
+            for lease in earlier {
+                acknowledge(lease).await?;
+            }
         }
         let mut events = Vec::new();
         while (events.len() as u64) < u64::from(max.min(READ_EVENTS_MAX)) {
