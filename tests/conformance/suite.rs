@@ -45,6 +45,7 @@ macro_rules! suite {
                 an_extension_to_zero_gives_back(),
                 a_lease_without_deadline_holds(),
                 a_lease_given_back_comes_first_and_uncharged(),
+                leases_given_back_come_in_their_old_order(),
                 a_dropped_lease_is_given_back());
             tests!($harness; flow:
                 no_more_events_than_the_bound_are_out(),

@@ -55,6 +55,7 @@ async fn killed(version: Version, qos: Qos) {
         publishing.go_on_for(EVENTS_A_ROUND).await;
         proxy.hold();
         testkit::eventually(DEADLINE, "an event is unconfirmed", &is_waiting).await;
+        mosquitto.idle().await;
         mosquitto.save().await;
         mosquitto.kill();
         proxy.cut();

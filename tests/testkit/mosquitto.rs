@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How often a start is tried with other ports, where someone else took one
@@ -258,6 +258,29 @@ impl Mosquitto {
         if let Some(mut child) = self.child.take() {
             process::signal(&child, Signal::TERM);
             process::ended(&mut child, "mosquitto", DEADLINE).await;
+        }
+    }
+
+    /// Waits until it has done all that it was sent. To be called while nobody
+    /// can send it more.
+    ///
+    /// # Panics
+    /// When it isn't running, or still busy after [`DEADLINE`].
+    pub async fn idle(&self) {
+        // Each time around it takes a packet from every client that has sent one,
+        // and logs it. A probe is answered the second time around at the earliest.
+        let count = |text| self.lines.count(Stream::Err, text);
+        let probed = || count("Sending CONNACK to probe");
+        let work = || count("") - count("probe") - count("New connection") - count("No will");
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let (work_before, probed_before) = (work(), probed());
+            assert!(answers_mqtt(self.address()), "mosquitto isn't running");
+            eventually(DEADLINE, "a probe is logged", || probed() > probed_before).await;
+            if work() == work_before {
+                return;
+            }
+            assert!(Instant::now() < end, "mosquitto is still busy after {DEADLINE:?}");
         }
     }
 

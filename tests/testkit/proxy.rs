@@ -135,7 +135,7 @@ impl Proxy {
         eventually(DEADLINE, "a client is connected through the proxy", || self.open() > 0).await;
     }
 
-    /// From now on no byte passes, in any direction, and nobody is told: a
+    /// Once this returns no byte passes, in any direction, and nobody is told: a
     /// black hole. Connections stay open, and further ones are taken.
     pub fn hold(&self) {
         self.link.held.send_replace(true);
@@ -242,10 +242,23 @@ async fn pipe(link: &Link, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> i
     let write = async move {
         while let Some((due, chunk)) = chunks.recv().await {
             tokio::time::sleep_until(due).await;
-            if held.wait_for(|held| !held).await.is_err() {
-                break;
+            let mut rest = &chunk[..];
+            while !rest.is_empty() {
+                if held.wait_for(|held| !held).await.is_err() {
+                    return to.shutdown().await;
+                }
+                to.writable().await?;
+                // Under the lock that `hold` takes: once it has returned,
+                // nothing is being written.
+                let is_held = held.borrow();
+                let written = if *is_held { Ok(0) } else { to.try_write(rest) };
+                drop(is_held);
+                match written {
+                    Ok(length) => rest = &rest[length..],
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
             }
-            to.write_all(&chunk).await?;
         }
         to.shutdown().await
     };

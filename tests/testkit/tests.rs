@@ -106,6 +106,7 @@ async fn a_proxy_refuses_and_changes_its_upstream() {
 async fn mosquitto_comes_back_on_its_port_after_a_kill_and_writes_its_file_when_asked() {
     let mut broker = Mosquitto::builder().persistence().start().await;
     let port = broker.port();
+    broker.idle().await;
     broker.save().await;
     broker.kill();
     TcpStream::connect(broker.address()).unwrap_err();

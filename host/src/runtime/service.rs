@@ -15,6 +15,7 @@ use std::future::Future;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -204,6 +205,7 @@ impl Service {
     async fn drain(&self, mut tasks: Tasks, outcome: &mut Outcome) {
         let deadline = Instant::now() + self.drain;
         tasks.opening.abort_all();
+        tasks.opened.close();
         tasks.ends.stopping();
         let open: Vec<_> = self.subscriptions.iter().filter_map(|s| s.open.get()).collect();
         for subscription in &open {
@@ -234,13 +236,20 @@ const CLOSE_GRACE_MIN: Duration = Duration::from_millis(500);
 struct Tasks {
     opening: JoinSet<Result<(), String>>,
     running: JoinSet<Result<(), String>>,
+    /// One permit for each open subscription; closed when the service stops.
+    opened: Arc<Semaphore>,
     ends: Arc<Ends>,
 }
 
 impl Tasks {
     fn start(service: &Service, ready: impl FnOnce() + Send + 'static) -> Self {
-        let mut tasks = Self { opening: JoinSet::new(), running: JoinSet::new(), ends: Arc::default() };
-        let opened = Arc::new(tokio::sync::Semaphore::new(0));
+        let opened = Arc::new(Semaphore::new(0));
+        let mut tasks = Self {
+            opening: JoinSet::new(),
+            running: JoinSet::new(),
+            opened: Arc::clone(&opened),
+            ends: Arc::default(),
+        };
         for index in 0..service.subscriptions.len() {
             let subscriptions = Arc::clone(&service.subscriptions);
             let broker = Arc::clone(&service.brokers[subscriptions[index].setup.broker]);
@@ -254,7 +263,9 @@ impl Tasks {
                 let (component, gate) = (Arc::clone(component), gate.clone());
                 tasks.running.spawn(async move {
                     // A command may publish at once: who listens must be there.
-                    gate.all_open().await;
+                    if !gate.all_open().await {
+                        return Ok(());
+                    }
                     command::run(&component, export).await.map_err(|reason| {
                         tracing::error!(component = %component.name, "command failed: {reason}");
                         component.name.clone()
@@ -275,8 +286,9 @@ impl Tasks {
 
     fn announce(&mut self, gate: Gate, ready: impl FnOnce() + Send + 'static) {
         self.opening.spawn(async move {
-            gate.all_open().await;
-            ready();
+            if gate.all_open().await {
+                ready();
+            }
             Ok(())
         });
     }
@@ -310,7 +322,7 @@ impl Tasks {
 async fn open(
     opening: &Opening,
     broker: &Arc<Broker>,
-    opened: &tokio::sync::Semaphore,
+    opened: &Semaphore,
 ) -> Result<(), String> {
     let settings = &opening.setup.settings;
     match broker.subscribe(settings.clone()).await {
@@ -334,25 +346,27 @@ async fn open(
 #[derive(Clone)]
 struct Gate {
     subscriptions: Arc<Vec<Opening>>,
-    opened: Arc<tokio::sync::Semaphore>,
+    opened: Arc<Semaphore>,
 }
 
 impl Gate {
-    fn new(service: &Service, opened: &Arc<tokio::sync::Semaphore>) -> Self {
+    fn new(service: &Service, opened: &Arc<Semaphore>) -> Self {
         Self { subscriptions: Arc::clone(&service.subscriptions), opened: Arc::clone(opened) }
     }
 
-    async fn all_open(&self) {
+    /// Waits until all are open; `false` where the service stops before.
+    async fn all_open(&self) -> bool {
         let all = u32::try_from(self.subscriptions.len()).unwrap_or(u32::MAX);
-        // The semaphore is never closed. The permits go back at once.
-        drop(self.opened.acquire_many(all).await);
+        self.opened.acquire_many(all).await.is_ok()
     }
 }
 
 /// The workers of a component's handler, from the moment that its subscriptions
 /// are open until they end.
 async fn serve(component: Arc<Component>, index: usize, gate: Gate, ends: Arc<Ends>) {
-    gate.all_open().await;
+    if !gate.all_open().await {
+        return;
+    }
     let pushed: Vec<_> = gate
         .subscriptions
         .iter()

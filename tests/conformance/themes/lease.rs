@@ -110,6 +110,18 @@ pub(crate) async fn a_lease_given_back_comes_first_and_uncharged(h: &dyn Harness
     assert!(!take_id(&subscription, "2").await.is_isolated());
 }
 
+pub(crate) async fn leases_given_back_come_in_their_old_order(h: &dyn Harness) {
+    let broker = h.broker("a").await;
+    let subscription = subscribe(&broker, on("t")).await;
+    publish(&broker, "t", ["1", "2", "3"]).await;
+    let (one, two) = (take_id(&subscription, "1").await, take_id(&subscription, "2").await);
+    two.give_back(false);
+    one.give_back(false);
+    for id in ["1", "2", "3"] {
+        handle(&subscription, id).await;
+    }
+}
+
 pub(crate) async fn a_dropped_lease_is_given_back(h: &dyn Harness) {
     let broker = h.broker("a").await;
     let subscription = subscribe(&broker, on("t")).await;

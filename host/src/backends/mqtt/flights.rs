@@ -5,8 +5,8 @@
 //! cannot be told to leave out one. A broker that closes the connection on some
 //! packet, for a topic that it does not like, would close every one. So when
 //! connections are lost and nothing gets through, all that waits is given up,
-//! and each of those publishes begins again alone. The one that then still
-//! loses its connections is the reason.
+//! and until each of those publishes has ended, every publish takes its turn
+//! alone. The one that then still loses its connections is the reason.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +23,8 @@ const LOST_ALONE_MAX: u32 = 3;
 #[derive(Default)]
 pub(super) struct Flights {
     state: Mutex<State>,
-    /// Held by the suspect that is under way.
-    turn: tokio::sync::Mutex<()>,
+    /// Held by the one that is under way alone.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -46,10 +46,10 @@ pub(super) struct Flight {
     number: u64,
 }
 
-/// The turn of a suspect.
-pub(super) struct Turn<'a> {
-    flights: &'a Flights,
-    _turn: tokio::sync::MutexGuard<'a, ()>,
+/// The turn of a publish that is under way alone.
+pub(super) struct Turn {
+    flights: Arc<Flights>,
+    _turn: tokio::sync::OwnedMutexGuard<()>,
 }
 
 impl Flights {
@@ -85,15 +85,24 @@ impl Flights {
     }
 }
 
+impl State {
+    fn is_suspicious(&self) -> bool {
+        self.under_way.first().is_some_and(|oldest| *oldest < self.suspects_below)
+    }
+}
+
 impl Flight {
-    /// Waits for its turn where it is under suspicion.
-    pub(super) async fn turn<'a>(&self, flights: &'a Flights) -> Option<Turn<'a>> {
-        if self.number >= flights.state.lock().suspects_below {
+    /// Waits for its turn while there is suspicion.
+    pub(super) async fn turn(&self) -> Option<Turn> {
+        if !self.flights.state.lock().is_suspicious() {
             return None;
         }
-        let turn = flights.turn.lock().await;
-        flights.state.lock().alone = Some(self.number);
-        Some(Turn { flights, _turn: turn })
+        let turn = self.flights.turn.clone().lock_owned().await;
+        let mut state = self.flights.state.lock();
+        state.is_suspicious().then(|| {
+            state.alone = Some(self.number);
+            Turn { flights: self.flights.clone(), _turn: turn }
+        })
     }
 
     /// Whether this publish makes the broker hang up.
@@ -103,7 +112,7 @@ impl Flight {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         self.flights.state.lock().alone = None;
     }
@@ -130,15 +139,15 @@ mod tests {
             assert!(!flights.connection_lost());
         }
         assert!(flights.connection_lost());
-        assert!(flights.begin().turn(&flights).now_or_never().unwrap().is_none());
 
-        let turn = innocent.turn(&flights).now_or_never().unwrap();
+        let turn = innocent.turn().now_or_never().unwrap();
         assert!(turn.is_some());
-        assert!(guilty.turn(&flights).now_or_never().is_none(), "one at a time");
+        assert!(guilty.turn().now_or_never().is_none(), "one at a time");
+        assert!(flights.begin().turn().now_or_never().is_none(), "it may be guilty as well");
         assert!(!flights.connection_lost());
         drop((turn, innocent));
 
-        let turn = guilty.turn(&flights).now_or_never().unwrap();
+        let turn = guilty.turn().now_or_never().unwrap();
         for _ in 1..LOST_ALONE_MAX {
             assert!(!flights.connection_lost());
         }
@@ -146,6 +155,7 @@ mod tests {
         assert!(flights.connection_lost());
         assert!(guilty.is_condemned());
         drop((turn, guilty));
+        assert!(flights.begin().turn().now_or_never().unwrap().is_none(), "it is over");
         assert!((0..100).all(|_| !flights.connection_lost()), "nothing is under way");
     }
 

@@ -1,7 +1,7 @@
 //! The publishing side: one session for all that a process publishes.
 
 use super::client::{Event, Handle, Notice, Packet, Published, Welcome};
-use super::flights::{Flight, Flights};
+use super::flights::{Flight, Flights, Turn};
 use super::mapping::Mapping;
 use super::session::{Control, Role};
 use crate::broker::{self, BrokerError, Qos, Topic};
@@ -36,24 +36,24 @@ pub(super) struct Publisher {
 
 /// A publish that has been queued. One that nobody waits for any more is still
 /// under way, and is followed to its end.
-struct Sent(Option<(Notice, Flight)>);
+struct Sent(Option<(Notice, Flight, Option<Turn>)>);
 
 impl Sent {
     /// Gives back the flight, for another try.
     async fn wait(mut self) -> (Published, Option<Flight>) {
-        let Some((notice, _)) = &mut self.0 else { return (Published::Ended, None) };
+        let Some((notice, ..)) = &mut self.0 else { return (Published::Ended, None) };
         let published = notice.wait().await;
-        (published, self.0.take().map(|(_, flight)| flight))
+        (published, self.0.take().map(|(_, flight, _)| flight))
     }
 }
 
 impl Drop for Sent {
     fn drop(&mut self) {
         let runtime = tokio::runtime::Handle::try_current();
-        if let (Some((mut notice, flight)), Ok(runtime)) = (self.0.take(), runtime) {
+        if let (Some((mut notice, flight, turn)), Ok(runtime)) = (self.0.take(), runtime) {
             runtime.spawn(async move {
                 notice.wait().await;
-                drop(flight);
+                drop((flight, turn));
             });
         }
     }
@@ -92,16 +92,15 @@ impl Publisher {
                 }
             };
             let packet = self.packet(&handle, &welcome, topic, event, qos)?;
-            let turn = flight.turn(&self.flights).await;
+            let turn = flight.turn().await;
             let published = match handle.send(packet).await {
                 Err(published) => published,
                 Ok(notice) => {
-                    let (published, back) = Sent(Some((notice, flight))).wait().await;
+                    let (published, back) = Sent(Some((notice, flight, turn))).wait().await;
                     flight = back.unwrap_or_else(|| self.flights.begin());
                     published
                 }
             };
-            drop(turn);
             match published {
                 Published::Done => return Ok(()),
                 Published::Refused(why) => return Err(why),

@@ -192,6 +192,16 @@ impl Subscriber {
         }
         self.parked.push_back(parcel);
         self.shared.control.link.hold(true);
+        // A session that the broker has kept may deliver more than there is room
+        // for before the answer to our subscription comes. It shows that the
+        // subscription is there; what the broker grants now is seen later.
+        self.open();
+    }
+
+    fn open(&mut self) {
+        if let Some(opened) = self.opened.take() {
+            let _ = opened.send(Ok(()));
+        }
     }
 
     /// Moves in what was waiting for room, as far as there is some.
@@ -239,9 +249,7 @@ impl Subscriber {
             )));
         }
         self.subscribed = true;
-        if let Some(opened) = self.opened.take() {
-            let _ = opened.send(Ok(()));
-        }
+        self.open();
         Ok(())
     }
 }
