@@ -14,7 +14,9 @@ const AT_ONCE: usize = 64;
 
 pub async fn run(events: u64) -> Result<()> {
     let data = vec![7_u8; DATA_BYTES];
-    println!("{DATA_BYTES} B events, one component with one instance, best of {ROUNDS} rounds of {events}");
+    println!(
+        "{DATA_BYTES} B events, one component with one instance, best of {ROUNDS} rounds of {events}"
+    );
     let (mut raw_best, mut host_best) = (0_f64, 0_f64);
     for _ in 0..ROUNDS {
         raw_best = raw_best.max(raw::serial(&guest("faulty"), events, &data).await?);
@@ -45,7 +47,9 @@ async fn through_host(path: &Path, events: u64, data: &[u8]) -> Result<f64> {
             let topic = service::topic()?;
             for id in 0..events {
                 let event = service::event(id, &data);
-                broker.publish("bench", &topic, event, Qos::AtLeastOnce, Duration::from_secs(60)).await?;
+                broker
+                    .publish("bench", &topic, event, Qos::AtLeastOnce, Duration::from_secs(60))
+                    .await?;
             }
             anyhow::Ok(())
         })

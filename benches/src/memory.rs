@@ -16,9 +16,14 @@ pub fn run() -> Result<()> {
 
 /// Resident memory in KiB, when all components have handled one event.
 fn resident(components: usize) -> Result<u64> {
-    let mut config = String::from("specversion = \"0.2\"\n[[capability]]\nname = \"pubsub.memory\"\n");
+    let mut config =
+        String::from("specversion = \"0.2\"\n[[capability]]\nname = \"pubsub.memory\"\n");
     config.push_str("[[capability.config]]\ntopic = \"orders/#\"\ndelivery = \"push\"\n");
-    writeln!(config, "[[component]]\nname = \"publisher\"\npath = {:?}\nargs = [\"orders/new\", \"1\"]", guest("publisher"))?;
+    writeln!(
+        config,
+        "[[component]]\nname = \"publisher\"\npath = {:?}\nargs = [\"orders/new\", \"1\"]",
+        guest("publisher")
+    )?;
     for number in 0..components {
         writeln!(config, "[[component]]\nname = \"c{number}\"\npath = {:?}", guest("receiver"))?;
     }

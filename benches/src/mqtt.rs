@@ -17,14 +17,19 @@ const IN_FLIGHT: u16 = 1_000;
 const ROUNDS: usize = 3;
 
 pub async fn run(events: u64) -> Result<()> {
-    println!("{DATA_BYTES} B events, {IN_FLIGHT} in flight, one 0.2 handler, best of {ROUNDS} rounds of {events}");
+    println!(
+        "{DATA_BYTES} B events, {IN_FLIGHT} in flight, one 0.2 handler, best of {ROUNDS} rounds of {events}"
+    );
     for qos in [Qos::AtMostOnce, Qos::AtLeastOnce] {
         let (mut plain_best, mut host_best) = (0_f64, 0_f64);
         for _ in 0..ROUNDS {
             plain_best = plain_best.max(plain(events, qos).await?);
             host_best = host_best.max(through_host(events, qos).await?);
         }
-        println!("qos {qos}: plain {plain_best:.0}/s, host {host_best:.0}/s, ratio {:.2}", host_best / plain_best);
+        println!(
+            "qos {qos}: plain {plain_best:.0}/s, host {host_best:.0}/s, ratio {:.2}",
+            host_best / plain_best
+        );
     }
     Ok(())
 }
@@ -60,7 +65,8 @@ fn options(id: &str, mosquitto: &Mosquitto) -> MqttOptions {
 
 /// Publishes until it is dropped.
 async fn flood(mosquitto: &Mosquitto, qos: Qos) -> tokio::task::JoinHandle<()> {
-    let (client, mut events) = AsyncClient::builder(options("flood", mosquitto)).capacity(1_000).build();
+    let (client, mut events) =
+        AsyncClient::builder(options("flood", mosquitto)).capacity(1_000).build();
     tokio::spawn(async move {
         let send = async {
             loop {

@@ -34,7 +34,12 @@ impl Grants for Nothing {
 }
 
 /// Starts one component with one instance on the topic `bench`.
-pub async fn start(path: &Path, connection: Arc<dyn Connection>, qos: Qos, in_flight: usize) -> Result<Running> {
+pub async fn start(
+    path: &Path,
+    connection: Arc<dyn Connection>,
+    qos: Qos,
+    in_flight: usize,
+) -> Result<Running> {
     let host = Host::new()?;
     let code = Code::load(&host, None, path)?;
     let count = Arc::new(Count::default());
@@ -57,8 +62,7 @@ pub async fn start(path: &Path, connection: Arc<dyn Connection>, qos: Qos, in_fl
         grants: Arc::new(Nothing),
         pulls: HashMap::new(),
     };
-    let subscription =
-        SubscriptionSetup { broker: 0, settings, push: true, members: vec![0] };
+    let subscription = SubscriptionSetup { broker: 0, settings, push: true, members: vec![0] };
     let setup = Setup {
         brokers: vec![Arc::clone(&broker)],
         subscriptions: vec![subscription],
@@ -73,7 +77,11 @@ pub async fn start(path: &Path, connection: Arc<dyn Connection>, qos: Qos, in_fl
         let stop = async {
             let _ = stopped.await;
         };
-        service.run(stop, move || { let _ = ready.send(()); }).await
+        service
+            .run(stop, move || {
+                let _ = ready.send(());
+            })
+            .await
     });
     is_ready.await?;
     Ok(Running { broker, count, stop, ended })

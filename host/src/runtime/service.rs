@@ -319,11 +319,7 @@ impl Tasks {
     }
 }
 
-async fn open(
-    opening: &Opening,
-    broker: &Arc<Broker>,
-    opened: &Semaphore,
-) -> Result<(), String> {
+async fn open(opening: &Opening, broker: &Arc<Broker>, opened: &Semaphore) -> Result<(), String> {
     let settings = &opening.setup.settings;
     match broker.subscribe(settings.clone()).await {
         Ok(subscription) => {
