@@ -3,13 +3,7 @@
 //! Both versions use the one [`Event`](crate::Event) and [`Error`](crate::Error),
 //! so that nothing is converted on the way. Of the imports a component gets
 //! those that it calls; of the exports those that an attribute asks for.
-#![allow(
-    missing_docs,
-    unsafe_code,
-    unreachable_pub,
-    rust_2018_idioms,
-    clippy::all
-)]
+#![allow(missing_docs, unsafe_code, unreachable_pub, rust_2018_idioms, clippy::all)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
 
 /// The names under which the bindings look for the shared types.

@@ -42,11 +42,7 @@ pub struct Event {
 impl Event {
     /// An event of this type with this payload: text or bytes.
     pub fn new(type_: impl Into<String>, data: impl Into<Vec<u8>>) -> Self {
-        Self {
-            type_: type_.into(),
-            data: data.into(),
-            ..Self::default()
-        }
+        Self { type_: type_.into(), data: data.into(), ..Self::default() }
     }
 
     /// Sets the identity; without it the host makes one up.
@@ -110,11 +106,7 @@ impl Event {
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Event");
-        let texts = [
-            ("id", &self.id),
-            ("source", &self.source),
-            ("type", &self.type_),
-        ];
+        let texts = [("id", &self.id), ("source", &self.source), ("type", &self.type_)];
         for (name, value) in texts {
             if !value.is_empty() {
                 out.field(name, value);
@@ -158,8 +150,6 @@ struct DebugPairs<'a>(&'a [(String, String)]);
 
 impl fmt::Debug for DebugPairs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(self.0.iter().map(|(name, value)| (name, value)))
-            .finish()
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (name, value))).finish()
     }
 }

@@ -18,12 +18,7 @@ pub fn pull(subscription: impl AsRef<str>, max: u32, wait: Duration) -> Result<V
 
 /// Acknowledges many events in one round trip; a result for each, in order.
 pub fn ack_all(deliveries: impl IntoIterator<Item = Delivery>) -> Vec<Result<()>> {
-    wit::ack_all(
-        deliveries
-            .into_iter()
-            .map(|delivery| delivery.handle)
-            .collect(),
-    )
+    wit::ack_all(deliveries.into_iter().map(|delivery| delivery.handle).collect())
 }
 
 /// One event, leased to the component until the acknowledgement deadline.
@@ -36,10 +31,7 @@ pub struct Delivery {
 
 impl Delivery {
     fn new(handle: wit::Delivery) -> Self {
-        Self {
-            handle,
-            event: OnceCell::new(),
-        }
+        Self { handle, event: OnceCell::new() }
     }
 
     /// The event.

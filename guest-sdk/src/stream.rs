@@ -17,10 +17,7 @@ use crate::{Error, Event, Result};
 /// [`Error::NoSuchSubscription`] if none is configured, [`Error::Closed`] when
 /// the host stops.
 pub fn stream(topic: impl AsRef<str>) -> Result<Events> {
-    basic::stream(topic.as_ref()).map(|stream| Events {
-        ready: None,
-        stream,
-    })
+    basic::stream(topic.as_ref()).map(|stream| Events { ready: None, stream })
 }
 
 /// An open subscription, and an iterator that waits for each next event.
@@ -46,9 +43,7 @@ impl Events {
             if max == 0 || !events.is_empty() {
                 return Ok(events);
             }
-            self.ready
-                .get_or_insert_with(|| self.stream.subscribe())
-                .block();
+            self.ready.get_or_insert_with(|| self.stream.subscribe()).block();
         }
     }
 

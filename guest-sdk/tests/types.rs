@@ -70,11 +70,7 @@ fn delays_round_up_to_milliseconds_and_never_wrap() {
         (Duration::from_micros(5001), 6),
         (Duration::MAX, u64::MAX),
     ] {
-        assert_eq!(
-            Error::retry_after(delay),
-            Error::RetryAfter(ms),
-            "{delay:?}"
-        );
+        assert_eq!(Error::retry_after(delay), Error::RetryAfter(ms), "{delay:?}");
     }
 }
 
@@ -83,10 +79,7 @@ fn the_question_mark_takes_the_usual_errors() {
     fn number(text: &str) -> pubsub::Result<u32> {
         Ok(text.parse()?)
     }
-    assert_eq!(
-        number("x"),
-        Err(Error::Other("invalid digit found in string".into()))
-    );
+    assert_eq!(number("x"), Err(Error::Other("invalid digit found in string".into())));
 
     fn words() -> pubsub::Result<()> {
         Err("no")?

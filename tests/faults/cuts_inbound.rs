@@ -3,8 +3,8 @@
 use crate::support::*;
 use std::sync::Arc;
 use std::time::Duration;
-use testkit::{Cutter, Mosquitto, Proxy, eventually};
-use wasi_pubsub::broker::{Qos, Subscription};
+use testkit::{Cutter, DEADLINE, Mosquitto, Proxy, eventually, within};
+use wasi_pubsub::broker::{Qos, Subscription, Verdict};
 
 const EVENTS: usize = 2000;
 const CUTS: usize = 20;
@@ -106,4 +106,39 @@ async fn a_clean_session_goes_on(version: Version) {
     handled.assert_once();
 }
 
-both_versions!(qos_1_with_a_kept_session, qos_2_with_a_kept_session, a_clean_session_goes_on);
+/// The broker repeats what is in hand once the link is back: it starts no second
+/// handler, and the verdict of the first counts.
+async fn what_is_in_hand_is_not_handed_out_again(version: Version) {
+    let mosquitto = Mosquitto::start().await;
+    let proxy = Proxy::start(mosquitto.address()).await;
+    let publisher = connect(&mosquitto.url(), version, "publisher");
+    for qos in [QOS_1, QOS_2] {
+        let identity = format!("host at qos {qos}");
+        let host = connect(&proxy.url(), version, &identity);
+        let subscription = subscribe(&host, on("t", qos)).await;
+        publish(&publisher, "t", event("in hand"), qos).await.unwrap();
+        let lease = take(&subscription).await;
+        for fence in ["1", "2", "3"] {
+            let connections = proxy.accepted();
+            assert!(proxy.cut());
+            eventually(DEADLINE, "the host is back", || proxy.accepted() > connections).await;
+            publish(&publisher, "t", event(fence), qos).await.unwrap();
+            handle(&subscription, fence).await;
+        }
+        within("the confirmation", lease.confirm(Verdict::Ack)).await.unwrap();
+        part(host, subscription).await;
+
+        let host = connect(&proxy.url(), version, &identity);
+        let subscription = subscribe(&host, on("t", qos)).await;
+        publish(&publisher, "t", event("marker"), qos).await.unwrap();
+        handle(&subscription, "marker").await;
+        part(host, subscription).await;
+    }
+}
+
+both_versions!(
+    qos_1_with_a_kept_session,
+    qos_2_with_a_kept_session,
+    a_clean_session_goes_on,
+    what_is_in_hand_is_not_handed_out_again,
+);

@@ -68,4 +68,33 @@ async fn a_rejected_event_or_its_letter_is_there(version: Version) {
     handle(&subscription, "bad").await;
 }
 
+/// The broker refuses the dead letter: its event stays unacknowledged. (At MQTT
+/// 3.1.1 a broker cannot refuse: mosquitto drops the letter and confirms it.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_dead_letter_keeps_its_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("acl");
+    std::fs::write(&rules, "topic readwrite t\n").unwrap();
+    let mosquitto =
+        Mosquitto::builder().line(&format!("acl_file {}", rules.display())).start().await;
+    let settings = SubscriptionSettings {
+        exhausted: Exhausted::DeadLetter(Topic::new("dead").unwrap()),
+        ..on("t", QOS_1)
+    };
+    let host = connect(&mosquitto.url(), Version::V5, "host");
+    let subscription = subscribe(&host, settings.clone()).await;
+    publish(&host, "t", event("bad"), QOS_1).await.unwrap();
+    publish(&host, "t", event("good"), QOS_1).await.unwrap();
+    take(&subscription).await.settle(Verdict::Reject { reason: "no".to_owned() });
+    // Others are handled meanwhile.
+    handle(&subscription, "good").await;
+    let stats = subscription.stats();
+    assert_eq!((stats.dead_lettered, stats.waiting), (0, 1), "{stats:?}");
+    part(host, subscription).await;
+
+    let host = connect(&mosquitto.url(), Version::V5, "host");
+    let subscription = subscribe(&host, settings).await;
+    handle(&subscription, "bad").await;
+}
+
 both_versions!(only_the_broker_confirms_a_publish, a_rejected_event_or_its_letter_is_there);

@@ -1,159 +1,23 @@
 //! A mosquitto of the test's own, on free ports of 127.0.0.1.
 
+mod builder;
+mod config;
+mod install;
+
+pub use builder::MosquittoBuilder;
+pub use install::mosquitto_binary;
+
 use crate::certificates::Certificates;
 use crate::process::{self, Lines, Stream};
 use crate::wait::{DEADLINE, eventually, free_port};
 use rustix::process::Signal;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-/// How often a start is tried with other ports, where someone else took one
-/// between its choice and its use.
-const START_ATTEMPTS_MAX: usize = 5;
-
-/// The path of mosquitto.
-///
-/// # Panics
-/// When it is not installed; the message says how to install it.
-#[must_use]
-pub fn mosquitto_binary() -> &'static Path {
-    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| find("mosquitto", "mosquitto"));
-    &BINARY
-}
-
-fn find(program: &str, package: &str) -> PathBuf {
-    // Debian keeps servers in a folder that an ordinary user's PATH lacks.
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<_> = std::env::split_paths(&path).collect();
-    folders.extend(["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"].map(PathBuf::from));
-    folders.iter().map(|folder| folder.join(program)).find(|file| file.is_file()).unwrap_or_else(|| {
-        panic!(
-            "this test needs `{program}`, which is neither on PATH nor in /usr/sbin. Install it: \
-             `apt-get install {package}` on Debian and Ubuntu, `brew install {package}` on macOS"
-        )
-    })
-}
-
-/// What a mosquitto is to be like. Plain TCP without a password, unless more is
-/// asked for.
-#[derive(Clone, Debug, Default)]
-pub struct MosquittoBuilder {
-    persistence: bool,
-    tls: bool,
-    client_certificates: bool,
-    websocket: bool,
-    unix_socket: bool,
-    password: Option<(String, String)>,
-    max_packet_bytes: Option<usize>,
-    lines: Vec<String>,
-}
-
-impl MosquittoBuilder {
-    /// It keeps sessions and messages in a file, written on SIGUSR1 and at its end.
-    #[must_use]
-    pub fn persistence(mut self) -> Self {
-        self.persistence = true;
-        self
-    }
-
-    /// It also listens for TLS.
-    #[must_use]
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
-        self
-    }
-
-    /// It also listens for TLS, and takes only clients with a certificate.
-    #[must_use]
-    pub fn client_certificates(mut self) -> Self {
-        self.tls = true;
-        self.client_certificates = true;
-        self
-    }
-
-    /// It also listens for WebSockets.
-    #[must_use]
-    pub fn websocket(mut self) -> Self {
-        self.websocket = true;
-        self
-    }
-
-    /// It also listens on a unix socket.
-    #[must_use]
-    pub fn unix_socket(mut self) -> Self {
-        self.unix_socket = true;
-        self
-    }
-
-    /// Only this user is let in.
-    #[must_use]
-    pub fn password(mut self, user: &str, password: &str) -> Self {
-        self.password = Some((user.to_owned(), password.to_owned()));
-        self
-    }
-
-    /// No larger packet is taken.
-    #[must_use]
-    pub fn max_packet_bytes(mut self, bytes: usize) -> Self {
-        self.max_packet_bytes = Some(bytes);
-        self
-    }
-
-    /// A further line of its configuration.
-    #[must_use]
-    pub fn line(mut self, line: &str) -> Self {
-        self.lines.push(line.to_owned());
-        self
-    }
-
-    /// Starts it, and waits until it takes MQTT connections.
-    ///
-    /// # Panics
-    /// When it is not installed, ends at once, or takes none within [`DEADLINE`].
-    pub async fn start(self) -> Mosquitto {
-        let folder = tempfile::Builder::new().prefix("mosquitto-").tempdir().expect("a folder");
-        let certificates = self.tls.then(|| Certificates::make(folder.path()));
-        if let Some((user, password)) = &self.password {
-            write_password_file(folder.path(), user, password);
-        }
-        let mut broker = Mosquitto {
-            port: 0,
-            tls_port: 0,
-            websocket_port: 0,
-            child: None,
-            lines: Lines::default(),
-            certificates,
-            builder: self,
-            folder,
-        };
-        for _ in 0..START_ATTEMPTS_MAX {
-            broker.choose_ports();
-            if broker.try_start().await {
-                return broker;
-            }
-        }
-        panic!("mosquitto ended at once, {START_ATTEMPTS_MAX} times:\n{}", broker.lines.dump());
-    }
-}
-
-fn write_password_file(folder: &Path, user: &str, password: &str) {
-    let file = folder.join("passwords");
-    let status = Command::new(find("mosquitto_passwd", "mosquitto"))
-        .args(["-c", "-b"])
-        .arg(&file)
-        .args([user, password])
-        .stderr(Stdio::null())
-        .status()
-        .expect("mosquitto_passwd can be started");
-    assert!(status.success(), "mosquitto_passwd failed: {status}");
-}
 
 /// A running mosquitto. It is killed, and its folder removed, when dropped.
 #[derive(Debug)]
@@ -344,46 +208,6 @@ impl Mosquitto {
             self.child = Some(child);
         }
         !ended
-    }
-
-    fn config(&self) -> String {
-        let folder = self.folder.path().display();
-        let b = &self.builder;
-        let mut text = String::new();
-        let mut line = |line: String| writeln!(text, "{line}").expect("a string takes all");
-        line("per_listener_settings false".into());
-        // Started as root it would become another user, who may not read here.
-        line("user root".into());
-        line("log_dest stderr\nlog_type all\nset_tcp_nodelay true".into());
-        line(format!("allow_anonymous {}", b.password.is_none()));
-        if b.password.is_some() {
-            line(format!("password_file {folder}/passwords"));
-        }
-        line(format!("persistence {}", b.persistence));
-        if b.persistence {
-            line(format!("persistence_location {folder}/\nautosave_interval 0"));
-        }
-        // Its own limits on queues would drop events of a test.
-        line("max_queued_messages 0\nmax_inflight_messages 100".into());
-        if let Some(bytes) = b.max_packet_bytes {
-            line(format!("max_packet_size {bytes}"));
-        }
-        b.lines.iter().cloned().for_each(&mut line);
-
-        line(format!("listener {} 127.0.0.1", self.port));
-        if b.websocket {
-            line(format!("listener {} 127.0.0.1\nprotocol websockets", self.websocket_port));
-        }
-        if b.unix_socket {
-            line(format!("listener 0 {}", self.socket_path().display()));
-        }
-        if let Some(c) = &self.certificates {
-            line(format!("listener {} 127.0.0.1", self.tls_port));
-            line(format!("cafile {}\ncertfile {}", c.ca.display(), c.server_cert.display()));
-            line(format!("keyfile {}", c.server_key.display()));
-            line(format!("require_certificate {}", b.client_certificates));
-        }
-        text
     }
 }
 

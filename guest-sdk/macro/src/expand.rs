@@ -67,10 +67,7 @@ fn call(function: &ItemFn) -> TokenStream {
         Some(_) => quote! { verdict },
         None => quote! { exit_status },
     };
-    let wait = function
-        .sig
-        .asyncness
-        .map(|token| quote_spanned! { token.span() => .await });
+    let wait = function.sig.asyncness.map(|token| quote_spanned! { token.span() => .await });
     let span = match &function.sig.output {
         ReturnType::Type(_, ty) => ty.span(),
         ReturnType::Default => name.span(),

@@ -62,11 +62,7 @@ fn no_function(attribute: Attribute, item: TokenStream, cause: Error) -> Error {
     let Ok(item) = syn::parse2::<syn::Item>(item) else {
         return cause;
     };
-    let message = format!(
-        "{} belongs on a function: `{}`",
-        attribute.name(),
-        attribute.example()
-    );
+    let message = format!("{} belongs on a function: `{}`", attribute.name(), attribute.example());
     Error::new_spanned(item, message)
 }
 
@@ -90,10 +86,7 @@ fn one_event(attribute: Attribute, function: &ItemFn, errors: &mut Errors) {
     let sig = &function.sig;
     let expected = format!("the handler takes one event: `{}`", attribute.example());
     if let Some(receiver) = sig.receiver() {
-        errors.push(
-            receiver,
-            "the handler is a function of its own, not a method",
-        );
+        errors.push(receiver, "the handler is a function of its own, not a method");
     } else if sig.inputs.is_empty() {
         errors.push_at(sig.paren_token.span.join(), &expected);
     } else if let Some(extra) = sig.inputs.iter().nth(1) {

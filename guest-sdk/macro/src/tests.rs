@@ -8,14 +8,7 @@ fn errors(expansion: &proc_macro2::TokenStream) -> Vec<String> {
     let text = expansion.to_string();
     let messages = text.split("compile_error ! {").skip(1);
     messages
-        .map(|rest| {
-            rest.split('}')
-                .next()
-                .unwrap()
-                .trim()
-                .trim_matches('"')
-                .replace("\\\"", "\"")
-        })
+        .map(|rest| rest.split('}').next().unwrap().trim().trim_matches('"').replace("\\\"", "\""))
         .collect()
 }
 
@@ -30,10 +23,7 @@ fn a_handler_selects_its_version() {
         ),
     )
     .to_string();
-    assert!(
-        sync.contains("export_p2_handler") && !sync.contains("export_p3_handler"),
-        "{sync}"
-    );
+    assert!(sync.contains("export_p2_handler") && !sync.contains("export_p3_handler"), "{sync}");
     let concurrent = on_message(
         quote!(),
         quote!(
@@ -53,11 +43,7 @@ fn the_function_itself_is_left_as_it_is() {
             Ok(())
         }
     );
-    assert!(
-        on_message(quote!(), item.clone())
-            .to_string()
-            .starts_with(&item.to_string())
-    );
+    assert!(on_message(quote!(), item.clone()).to_string().starts_with(&item.to_string()));
 }
 
 #[test]

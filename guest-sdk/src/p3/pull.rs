@@ -22,13 +22,7 @@ pub async fn pull(
 
 /// Acknowledges many events in one round trip; a result for each, in order.
 pub async fn ack_all(deliveries: impl IntoIterator<Item = Delivery>) -> Vec<Result<()>> {
-    wit::ack_all(
-        deliveries
-            .into_iter()
-            .map(|delivery| delivery.handle)
-            .collect(),
-    )
-    .await
+    wit::ack_all(deliveries.into_iter().map(|delivery| delivery.handle).collect()).await
 }
 
 /// One event, leased to the component until the acknowledgement deadline.
@@ -41,10 +35,7 @@ pub struct Delivery {
 
 impl Delivery {
     fn new(handle: wit::Delivery) -> Self {
-        Self {
-            handle,
-            event: OnceCell::new(),
-        }
+        Self { handle, event: OnceCell::new() }
     }
 
     /// The event.

@@ -12,9 +12,7 @@ use wit_bindgen::{StreamReader, StreamResult};
 /// [`NoSuchSubscription`](crate::Error::NoSuchSubscription) if none is
 /// configured, [`Closed`](crate::Error::Closed) when the host stops.
 pub fn stream(topic: impl AsRef<str>) -> Result<Events> {
-    basic::stream(topic.as_ref()).map(|reader| Events {
-        reader: Some(reader),
-    })
+    basic::stream(topic.as_ref()).map(|reader| Events { reader: Some(reader) })
 }
 
 /// An open subscription.

@@ -3,10 +3,10 @@
 //! A plain state machine: no socket, no clock, no task. The session feeds it
 //! what happens on the wire, the core takes and settles.
 
+use super::parcel::{Arrival, Parcel, identity};
 use crate::broker::driver::{Incoming, Token};
 use crate::broker::{BrokerError, Event, Qos, Topic};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -93,34 +93,6 @@ enum State {
     Acknowledged,
 }
 
-/// A packet that has arrived, read.
-#[derive(Clone, Debug)]
-pub(super) struct Parcel {
-    /// The packet identifier; 0 at qos 0.
-    pub(super) id: u16,
-    pub(super) qos: Qos,
-    /// The broker says that it has sent this before.
-    pub(super) dup: bool,
-    pub(super) topic: Topic,
-    pub(super) event: Event,
-    /// The event's `source` and `id` are its publisher's; otherwise they were
-    /// made up here, and differ each time.
-    pub(super) identified: bool,
-}
-
-/// What to do with a packet that has arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
-    /// It is a new delivery: [`Inbox::push`] it.
-    New,
-    /// It is one already, or is not wanted: nothing is to be done.
-    Known,
-    /// There is no room for it: it has to wait.
-    Full,
-    /// There is no room for it, and it is to be dropped.
-    Shed,
-}
-
 impl Inbox {
     pub(super) fn new(settings: InboxSettings) -> Self {
         Self {
@@ -176,7 +148,8 @@ impl Inbox {
     }
 
     fn forget(&mut self) {
-        let lost: Vec<Token> = self.deliveries.drain().map(|(_, delivery)| delivery.token).collect();
+        let lost: Vec<Token> =
+            self.deliveries.drain().map(|(_, delivery)| delivery.token).collect();
         for token in lost {
             self.answer(token, Err(BrokerError::LeaseExpired));
             self.void.push_back(token);
@@ -356,9 +329,7 @@ impl Inbox {
     /// Whether something is still on its way to the broker or confirmed by it.
     pub(super) fn is_settled(&self) -> bool {
         let unfinished = |d: &Delivery| d.state != State::Unsettled;
-        self.acks.is_empty()
-            && self.sending.is_empty()
-            && !self.deliveries.values().any(unfinished)
+        self.acks.is_empty() && self.sending.is_empty() && !self.deliveries.values().any(unfinished)
     }
 
     pub(super) fn dropped(&self) -> u64 {
@@ -375,10 +346,8 @@ impl Inbox {
         for buffered in self.ready.drain(..max.min(self.ready.len())) {
             // Without a delivery there is no one to settle it.
             let id = packet_id(buffered.incoming.token);
-            let unsettled = self
-                .deliveries
-                .get(&id)
-                .is_some_and(|d| d.token == buffered.incoming.token);
+            let unsettled =
+                self.deliveries.get(&id).is_some_and(|d| d.token == buffered.incoming.token);
             if !unsettled {
                 self.held.events -= 1;
                 self.held.bytes -= buffered.bytes;
@@ -499,13 +468,6 @@ impl Inbox {
     }
 }
 
-impl Parcel {
-    /// What it counts against a limit of bytes.
-    fn bytes(&self) -> usize {
-        self.event.size() + self.topic.as_str().len()
-    }
-}
-
 impl Delivery {
     /// Whether a packet may be the one that this delivery came in.
     fn carries(&self, parcel: &Parcel) -> bool {
@@ -516,13 +478,6 @@ impl Delivery {
         };
         self.qos == parcel.qos && self.topic == parcel.topic && same_name && old.data == new.data
     }
-}
-
-/// Tells an event by what its publisher called it.
-fn identity(event: &Event) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&event.source, &event.id).hash(&mut hasher);
-    hasher.finish()
 }
 
 fn packet_id(token: Token) -> u16 {

@@ -312,7 +312,10 @@ fn nothing_is_lost_over_any_number_of_lost_connections() {
             match random.u8(0..10) {
                 0..=3 if next < 50 && sent.len() < 4 => {
                     // Identifiers are used again as soon as they are free.
-                    id = (1..=6).map(|n| (id + n) % 6 + 1).find(|i| !sent.iter().any(|s| s.0 == *i)).unwrap();
+                    id = (1..=6)
+                        .map(|n| (id + n) % 6 + 1)
+                        .find(|i| !sent.iter().any(|s| s.0 == *i))
+                        .unwrap();
                     sent.push((id, format!("e{next}"), false));
                     next += 1;
                     let (id, name, dup) = sent.last_mut().unwrap();
@@ -342,7 +345,10 @@ fn nothing_is_lost_over_any_number_of_lost_connections() {
                     for _ in 0..random.usize(0..3) {
                         let Some(acked) = unread.pop_front() else { break };
                         inbox.ack_sent(acked);
-                        assert!(sent.iter().any(|s| s.0 == acked), "seed {seed}: acked for nothing");
+                        assert!(
+                            sent.iter().any(|s| s.0 == acked),
+                            "seed {seed}: acked for nothing"
+                        );
                         sent.retain(|s| s.0 != acked);
                         if qos2 {
                             inbox.released(acked);

@@ -16,6 +16,7 @@ mod connection;
 mod flights;
 mod inbox;
 mod mapping;
+mod parcel;
 mod publisher;
 mod section;
 mod session;

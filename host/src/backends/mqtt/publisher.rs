@@ -32,6 +32,8 @@ pub(super) struct Publisher {
     phase: watch::Receiver<Phase>,
     mapping: Arc<Mapping>,
     flights: Arc<Flights>,
+    /// Fair: who began first is sent first, also after waiting for a connection.
+    order: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A publish that has been queued. One that nobody waits for any more is still
@@ -67,7 +69,7 @@ pub(super) fn publisher(
     let (sender, phase) = watch::channel(Phase::Down);
     let flights = Arc::new(Flights::default());
     let role = PublisherRole { phase: sender, control, flights: flights.clone() };
-    (role, Publisher { phase, mapping, flights })
+    (role, Publisher { phase, mapping, flights, order: Arc::default() })
 }
 
 impl Publisher {
@@ -82,18 +84,13 @@ impl Publisher {
         let mut phase = self.phase.clone();
         let mut flight = self.flights.begin();
         loop {
-            let now = phase.borrow_and_update().clone();
-            let (handle, welcome) = match now {
-                Phase::Up(handle, welcome) => (handle, welcome),
-                Phase::Refused(why) | Phase::Ended(why) => return Err(why),
-                Phase::Down => {
-                    phase.changed().await.map_err(|_| closed())?;
-                    continue;
-                }
-            };
+            let order = self.order.lock().await;
+            let (handle, welcome) = up(&mut phase).await?;
             let packet = self.packet(&handle, &welcome, topic, event, qos)?;
             let turn = flight.turn().await;
-            let published = match handle.send(packet).await {
+            let sent = handle.send(packet).await;
+            drop(order);
+            let published = match sent {
                 Err(published) => published,
                 Ok(notice) => {
                     let (published, back) = Sent(Some((notice, flight, turn))).wait().await;
@@ -136,6 +133,18 @@ impl Publisher {
             return Err(BrokerError::TooLarge { limit: welcome.packet_bytes_max.into() });
         }
         Ok(packet)
+    }
+}
+
+/// Waits for a connection to publish on.
+async fn up(phase: &mut watch::Receiver<Phase>) -> Result<(Handle, Welcome), BrokerError> {
+    loop {
+        let now = phase.borrow_and_update().clone();
+        match now {
+            Phase::Up(handle, welcome) => return Ok((handle, welcome)),
+            Phase::Refused(why) | Phase::Ended(why) => return Err(why),
+            Phase::Down => phase.changed().await.map_err(|_| closed())?,
+        }
     }
 }
 

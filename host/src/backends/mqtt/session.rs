@@ -4,14 +4,17 @@
 //! The task of a session owns the event loop and does nothing but poll it.
 //! What it is for, subscribing or publishing, is its [`Role`].
 
-use super::client::{Client, Event, Failure, Handle, LinkControl, Plan, Protocol, Purpose, Welcome};
+use super::client::{
+    Client, Event, Failure, Handle, LinkControl, Plan, Protocol, Purpose, Welcome,
+};
 use super::settings::Version;
 use crate::broker::BrokerError;
 use futures_util::task::AtomicWaker;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -113,15 +116,18 @@ impl Control {
     }
 }
 
-/// Which version the broker speaks: one answer for all sessions.
+/// What all sessions with one broker find out together: which version it
+/// speaks, and whether it can be reached.
 pub(super) struct Choice {
     version: Version,
     found: AtomicU8,
+    /// How many sessions are without a connection that had one, or tried for one.
+    down: AtomicUsize,
 }
 
 impl Choice {
     pub(super) fn new(version: Version) -> Self {
-        Self { version, found: AtomicU8::new(0) }
+        Self { version, found: AtomicU8::new(0), down: AtomicUsize::new(0) }
     }
 
     fn protocol(&self) -> Protocol {
@@ -134,6 +140,16 @@ impl Choice {
     fn found(&self, protocol: Protocol) {
         let number = if protocol == Protocol::V4 { 4 } else { 5 };
         let _ = self.found.compare_exchange(0, number, Relaxed, Relaxed);
+    }
+
+    /// A session has lost the broker. Whether it is the first.
+    fn lost(&self) -> bool {
+        self.down.fetch_add(1, AcqRel) == 0
+    }
+
+    /// A session has the broker back, or has ended. Whether it is the last.
+    fn regained(&self) -> bool {
+        self.down.fetch_sub(1, AcqRel) == 1
     }
 
     fn is_open(&self) -> bool {
@@ -182,6 +198,9 @@ impl<R: Role> Session<R> {
     pub(super) async fn run(mut self) {
         let mut way = self.way();
         self.serve(&mut way).await;
+        if way.said == Some(false) {
+            self.choice.regained();
+        }
         drop(way);
         self.control.link.leave().await;
     }
@@ -229,8 +248,7 @@ impl<R: Role> Session<R> {
     /// session that begins clean ends with its connection there.
     fn client(&self, protocol: Protocol) -> (Client, bool) {
         let publisher = self.plan.purpose == Purpose::Publish;
-        let purging =
-            publisher && protocol == Protocol::V4 && !self.plan.settings.clean_session;
+        let purging = publisher && protocol == Protocol::V4 && !self.plan.settings.clean_session;
         (Client::new(&self.plan, protocol, publisher), purging)
     }
 
@@ -300,7 +318,7 @@ impl<R: Role> Session<R> {
         way.unanswered = 0;
         let (broker, client) = (&self.plan.settings.endpoint, &self.plan.client_id);
         match way.said {
-            Some(false) => tracing::info!(%broker, %client, "connected again"),
+            Some(false) if self.choice.regained() => tracing::info!(%broker, "connected again"),
             _ => tracing::debug!(%broker, %client, "connected"),
         }
         way.said = Some(true);
@@ -394,13 +412,15 @@ impl<R: Role> Session<R> {
         Next::Wait
     }
 
-    /// One line for each change of state.
+    /// One line for each change of state of the broker, whichever session it is
+    /// that sees it first.
     fn say(&self, way: &mut Way, why: &str) {
         let (broker, client) = (&self.plan.settings.endpoint, &self.plan.client_id);
+        let first = way.said != Some(false) && self.choice.lost();
         match way.said {
-            Some(false) => tracing::debug!(%broker, %client, why, "still not connected"),
-            Some(true) => tracing::warn!(%broker, %client, why, "connection lost, trying again"),
-            None => tracing::warn!(%broker, %client, why, "cannot reach the broker, trying again"),
+            Some(true) if first => tracing::warn!(%broker, why, "connection lost, trying again"),
+            None if first => tracing::warn!(%broker, why, "cannot reach the broker, trying again"),
+            _ => tracing::debug!(%broker, %client, why, "not connected"),
         }
         way.said = Some(false);
     }

@@ -39,8 +39,19 @@ fn what_is_shown_can_be_read_again() {
 #[test]
 fn what_is_no_brokers_url_is_refused_with_its_reason() {
     for url in [
-        "", "localhost", "localhost:1883", "http://h", "tcp://", "tcp:///x", "tcp://h/path",
-        "tcp://h?x=1", "tcp://h#x", "tcp://h:99999", "tcp://h:0", "unix://host/path", "unix:///",
+        "",
+        "localhost",
+        "localhost:1883",
+        "http://h",
+        "tcp://",
+        "tcp:///x",
+        "tcp://h/path",
+        "tcp://h?x=1",
+        "tcp://h#x",
+        "tcp://h:99999",
+        "tcp://h:0",
+        "unix://host/path",
+        "unix:///",
         "ws://h#x",
     ] {
         let error = Endpoint::parse(url).unwrap_err();

@@ -2,8 +2,9 @@
 //! and the handle on it that the core holds.
 
 use super::client::{Event, Handle, Packet, Protocol, Welcome};
-use super::inbox::{Arrival, Inbox, InboxSettings, Parcel};
+use super::inbox::{Inbox, InboxSettings};
 use super::mapping::Mapping;
+use super::parcel::{Arrival, Parcel};
 use super::session::{Control, Role, poll_at};
 use crate::broker::driver::{Incoming, Ready, Settlement, Source, SubscribeRequest, Token};
 use crate::broker::{BrokerError, Qos, Topic, TopicFilter};
@@ -173,7 +174,8 @@ impl Subscriber {
         let wanted = topic.filter(|topic| self.filter.matches(topic));
         if wanted.is_none() && !std::mem::replace(&mut self.warned_of_others, true) {
             tracing::warn!(
-                label = self.label, topic = text.unwrap_or("(not UTF-8)"),
+                label = self.label,
+                topic = text.unwrap_or("(not UTF-8)"),
                 "events that do not match the filter are discarded: this client identifier has \
                  subscribed to more before"
             );
@@ -297,8 +299,10 @@ impl Role for Subscriber {
         if let Some(missing) = missing {
             return Err(BrokerError::Unsupported(format!("the broker {missing}")));
         }
-        // A session that was kept may have been made without the subscription.
-        if !welcome.session_present || !self.subscribed {
+        // A session that was kept may have been made without the subscription. And
+        // mosquitto forgets the shared ones of kept sessions when it restarts; they
+        // bring no retained messages, so that asking again costs nothing.
+        if !welcome.session_present || !self.subscribed || self.has_group {
             self.subscribe(handle)?;
         }
         Ok(())

@@ -119,10 +119,7 @@ fn late(text: &str) -> Result<()> {
     let (delay, topic) = (millis(delay)?, topic.to_owned());
     p3::spawn(async move {
         p3::sleep(delay).await;
-        println!(
-            "late {:?}",
-            p3::publish(topic, Event::new("test", "late")).await
-        );
+        println!("late {:?}", p3::publish(topic, Event::new("test", "late")).await);
     });
     Ok(())
 }
@@ -132,6 +129,5 @@ fn millis(text: &str) -> Result<Duration> {
 }
 
 fn number(text: &str) -> Result<u64> {
-    text.parse()
-        .map_err(|cause| Error::other(format!("{text:?} is no number: {cause}")))
+    text.parse().map_err(|cause| Error::other(format!("{text:?} is no number: {cause}")))
 }

@@ -84,14 +84,9 @@ fn work(verb: &str, text: &str) -> Result<()> {
         "count" => println!("call {}", CALLS.get()),
         "env" => println!("env {:?}", std::env::var(text).ok()),
         "args" => println!("args {:?}", std::env::args().collect::<Vec<_>>()),
-        "read" => println!(
-            "read {:?}",
-            std::fs::read_to_string(text).map_err(|e| e.kind())
-        ),
+        "read" => println!("read {:?}", std::fs::read_to_string(text).map_err(|e| e.kind())),
         "connect" => {
-            let outcome = std::net::TcpStream::connect(text)
-                .map(drop)
-                .map_err(|e| e.kind());
+            let outcome = std::net::TcpStream::connect(text).map(drop).map_err(|e| e.kind());
             println!("connect {outcome:?}");
         }
         _ => return Err(format!("no such step: {verb}").into()),
@@ -100,6 +95,5 @@ fn work(verb: &str, text: &str) -> Result<()> {
 }
 
 fn number(text: &str) -> Result<u64> {
-    text.parse()
-        .map_err(|cause| Error::other(format!("{text:?} is no number: {cause}")))
+    text.parse().map_err(|cause| Error::other(format!("{text:?} is no number: {cause}")))
 }

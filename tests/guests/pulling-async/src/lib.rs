@@ -37,9 +37,5 @@ async fn on_message(message: Event) -> Result<()> {
         }
         _ => return Err(format!("no such step: {verb}").into()),
     }
-    if end == ["fail"] {
-        Err("told to fail".into())
-    } else {
-        Ok(())
-    }
+    if end == ["fail"] { Err("told to fail".into()) } else { Ok(()) }
 }

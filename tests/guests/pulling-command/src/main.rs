@@ -44,9 +44,7 @@ fn run(step: &str, held: &mut Vec<Delivery>) -> Result<()> {
             let wait = words.next().map_or(Ok(Duration::from_secs(5)), millis)?;
             let pulled = pull(name, max, wait)?;
             println!("pulled {}", pulled.len());
-            pulled
-                .iter()
-                .try_for_each(|delivery| show("delivery", delivery.event()))?;
+            pulled.iter().try_for_each(|delivery| show("delivery", delivery.event()))?;
             held.extend(pulled);
         }
         _ => settle(verb, text, held)?,
@@ -59,9 +57,9 @@ fn take(verb: &str, text: &str) -> Result<()> {
     let count: usize = count.parse()?;
     match verb {
         "receive" => (0..count).try_for_each(|_| show("received", &pubsub::receive(name)?)),
-        "stream" => pubsub::stream(name)?
-            .take(count)
-            .try_for_each(|event| show("streamed", &event?)),
+        "stream" => {
+            pubsub::stream(name)?.take(count).try_for_each(|event| show("streamed", &event?))
+        }
         _ => pubsub::stream(name)?
             .try_batch(u32::MAX)?
             .iter()
@@ -73,8 +71,7 @@ fn settle(verb: &str, text: &str, held: &mut Vec<Delivery>) -> Result<()> {
     match verb {
         "extend" => {
             let deadline = millis(text)?;
-            held.iter()
-                .try_for_each(|delivery| delivery.extend(deadline))
+            held.iter().try_for_each(|delivery| delivery.extend(deadline))
         }
         "ack" => held.drain(..).try_for_each(|delivery| delivery.ack()),
         "ack-all" => ack_all(held.drain(..)).into_iter().collect(),
@@ -82,9 +79,7 @@ fn settle(verb: &str, text: &str, held: &mut Vec<Delivery>) -> Result<()> {
             let delay = millis(text)?;
             held.drain(..).try_for_each(|delivery| delivery.nack(delay))
         }
-        "reject" => held
-            .drain(..)
-            .try_for_each(|delivery| delivery.reject(text)),
+        "reject" => held.drain(..).try_for_each(|delivery| delivery.reject(text)),
         "drop" => {
             held.clear();
             Ok(())

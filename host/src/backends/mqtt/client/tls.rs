@@ -70,9 +70,8 @@ fn certificates(
     key: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| failed(key, path, error))?
-        .collect();
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| failed(key, path, error))?.collect();
     let found = found.map_err(|error| failed(key, path, error))?;
     if found.is_empty() {
         return Err(failed(key, path, "it holds no certificate in PEM"));

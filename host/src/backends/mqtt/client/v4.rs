@@ -1,17 +1,17 @@
 //! MQTT 3.1.1.
 
 use super::{
-    CONNECT_TIME_MAX, Event, Failure, PROTOCOL_PACKET_BYTES_MAX, PUBLISHES_IN_FLIGHT_MAX,
-    Packet, Plan, Properties, Protocol, Published, Purpose, READ_BATCH, REQUEST_BATCH,
-    Welcome, broker_url, causes, dial, keep_alive_seconds,
+    CONNECT_TIME_MAX, Event, Failure, PROTOCOL_PACKET_BYTES_MAX, PUBLISHES_IN_FLIGHT_MAX, Packet,
+    Plan, Properties, Protocol, Published, Purpose, READ_BATCH, REQUEST_BATCH, Welcome, broker_url,
+    causes, dial, keep_alive_seconds,
 };
 use crate::backends::mqtt::settings::Endpoint;
 use crate::broker::{BrokerError, Qos};
 use rumqttc_v4::mqttbytes::QoS;
 use rumqttc_v4::{
     AckMode, AsyncClient, Broker, ClientError, ConnectReturnCode, ConnectionError, EventLoop,
-    ManualAck, MqttOptions, NetworkOptions, Outgoing, PubAck, PubRec, Publish,
-    PublishNotice, PublishNoticeError, PublishOptions, StateError, SubscribeReasonCode, TlsConfiguration,
+    ManualAck, MqttOptions, NetworkOptions, Outgoing, PubAck, PubRec, Publish, PublishNotice,
+    PublishNoticeError, PublishOptions, StateError, SubscribeReasonCode, TlsConfiguration,
     Transport,
 };
 
@@ -197,10 +197,7 @@ pub(super) fn size(packet: &Packet) -> usize {
 }
 
 /// Queues a packet; waits while the queue is full.
-pub(super) async fn send(
-    client: &AsyncClient,
-    packet: Packet,
-) -> Result<PublishNotice, Published> {
+pub(super) async fn send(client: &AsyncClient, packet: Packet) -> Result<PublishNotice, Published> {
     let topic = String::from_utf8_lossy(&packet.topic).into_owned();
     let options = PublishOptions::new(to_qos(packet.qos)).retain(packet.retain);
     client.publish_tracked(topic, packet.payload, options).await.map_err(|error| match error {

@@ -1,9 +1,9 @@
 //! MQTT 5.
 
 use super::{
-    CONNECT_TIME_MAX, Event, Failure, PROTOCOL_PACKET_BYTES_MAX, PUBLISHES_IN_FLIGHT_MAX,
-    Packet, Plan, Properties, Protocol, Published, Purpose, READ_BATCH, REQUEST_BATCH,
-    Welcome, broker_url, causes, dial, keep_alive_seconds,
+    CONNECT_TIME_MAX, Event, Failure, PROTOCOL_PACKET_BYTES_MAX, PUBLISHES_IN_FLIGHT_MAX, Packet,
+    Plan, Properties, Protocol, Published, Purpose, READ_BATCH, REQUEST_BATCH, Welcome, broker_url,
+    causes, dial, keep_alive_seconds,
 };
 use crate::backends::mqtt::settings::Endpoint;
 use crate::broker::{BrokerError, Qos};
@@ -11,11 +11,11 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::{
     AckMode, AsyncClient, Broker, ClientError, ConnAck, ConnectProperties, ConnectReturnCode,
     ConnectionError, DisconnectProperties, DisconnectReasonCode, EventLoop,
-    IncomingPacketSizeLimit, ManualAck, MqttOptions, Outgoing,
-    PersistedAckMode, PersistedSession, PubAck, PubAckReason, PubCompReason, PubRec, PubRecReason,
-    Publish, PublishNotice, PublishNoticeError, PublishOptions, PublishProperties, PublishResult,
-    RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey, StateError,
-    SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
+    IncomingPacketSizeLimit, ManualAck, MqttOptions, Outgoing, PersistedAckMode, PersistedSession,
+    PubAck, PubAckReason, PubCompReason, PubRec, PubRecReason, Publish, PublishNotice,
+    PublishNoticeError, PublishOptions, PublishProperties, PublishResult, RetainForwardRule,
+    SessionStore, SessionStoreError, SessionStoreKey, StateError, SubscribeFilter,
+    SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use std::future::{Future, ready};
 use std::pin::Pin;
@@ -106,8 +106,7 @@ fn options(plan: &Plan, clean_start: bool) -> MqttOptions {
     }
     let expiry = u32::try_from(settings.session_expiry.as_secs()).unwrap_or(u32::MAX);
     let mut properties = ConnectProperties::new();
-    properties.session_expiry_interval =
-        Some(if settings.clean_session { 0 } else { expiry });
+    properties.session_expiry_interval = Some(if settings.clean_session { 0 } else { expiry });
     properties.max_packet_size = Some(settings.packet_bytes_max);
     options
         .set_connect_timeout(CONNECT_TIME_MAX)
@@ -213,10 +212,7 @@ fn arrived(publish: Publish) -> Packet {
     }
 }
 
-fn granted(
-    code: Option<&SubscribeReasonCode>,
-    reason: Option<String>,
-) -> Result<Qos, BrokerError> {
+fn granted(code: Option<&SubscribeReasonCode>, reason: Option<String>) -> Result<Qos, BrokerError> {
     let refused = |text: &str| match &reason {
         Some(reason) => format!("the broker refuses the subscription: {text} ({reason})"),
         None => format!("the broker refuses the subscription: {text}"),
@@ -225,9 +221,7 @@ fn granted(
     match code {
         Some(Code::Success(qos)) => Ok(from_qos(*qos)),
         Some(Code::NotAuthorized) => Err(BrokerError::Denied(refused("not authorized"))),
-        Some(Code::TopicFilterInvalid) => {
-            Err(BrokerError::InvalidTopic(refused("invalid filter")))
-        }
+        Some(Code::TopicFilterInvalid) => Err(BrokerError::InvalidTopic(refused("invalid filter"))),
         Some(Code::SharedSubscriptionsNotSupported) => Err(BrokerError::Unsupported(refused(
             "it has no shared subscriptions, which `queue` needs",
         ))),
@@ -338,10 +332,7 @@ fn properties(properties: Properties) -> Option<PublishProperties> {
 }
 
 /// Queues a packet; waits while the queue is full.
-pub(super) async fn send(
-    client: &AsyncClient,
-    packet: Packet,
-) -> Result<PublishNotice, Published> {
+pub(super) async fn send(client: &AsyncClient, packet: Packet) -> Result<PublishNotice, Published> {
     let topic = String::from_utf8_lossy(&packet.topic).into_owned();
     let mut options = PublishOptions::new(to_qos(packet.qos)).retain(packet.retain);
     if let Some(properties) = properties(packet.properties) {

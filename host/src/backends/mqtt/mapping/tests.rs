@@ -47,7 +47,8 @@ fn binary_mode_is_laid_out_as_the_binding_says() {
     assert_eq!(packet.properties.content_type.as_deref(), Some("text/plain"));
     let user: Vec<_> =
         packet.properties.user.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let expected = ["specversion=1.0", "id=1", "source=/s", "type=t", "partitionkey=k", "b=1", "a=2"];
+    let expected =
+        ["specversion=1.0", "id=1", "source=/s", "type=t", "partitionkey=k", "b=1", "a=2"];
     assert_eq!(user, expected);
 }
 
@@ -141,7 +142,8 @@ fn what_mqtt_cannot_hold_is_refused_before_it_is_sent() {
     }
     let mut event = event();
     event.id = "x".repeat(70_000);
-    let written = mapping(Format::CloudEvents).write(Protocol::V5, &topic(), &event, Qos::AtMostOnce);
+    let written =
+        mapping(Format::CloudEvents).write(Protocol::V5, &topic(), &event, Qos::AtMostOnce);
     assert!(written.is_err());
 }
 
@@ -200,9 +202,10 @@ fn a_plain_message_becomes_an_event_with_a_name_of_its_own() {
 
 #[test]
 fn user_properties_of_what_is_no_cloudevent_stay_attributes() {
-    let user = [("specversion", "1.0"), ("id", "7"), ("x", "1"), ("x", "2"), ("mqtt.retain", "true")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec();
+    let user =
+        [("specversion", "1.0"), ("id", "7"), ("x", "1"), ("x", "2"), ("mqtt.retain", "true")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
     let properties = Properties { user, ..Properties::default() };
     let packet = Packet { topic: "t".into(), properties, ..Packet::default() };
     let read = mapping(Format::CloudEvents).read(Protocol::V5, packet);
@@ -215,7 +218,8 @@ fn user_properties_of_what_is_no_cloudevent_stay_attributes() {
 fn an_event_of_another_version_is_a_plain_message() {
     for version in ["0.3", "2.0", ""] {
         let text = format!(r#"{{"specversion":"{version}","id":"1","source":"s","type":"t"}}"#);
-        let packet = Packet { topic: "t".into(), payload: text.clone().into(), ..Packet::default() };
+        let packet =
+            Packet { topic: "t".into(), payload: text.clone().into(), ..Packet::default() };
         let read = mapping(Format::CloudEvents).read(Protocol::V4, packet);
         assert!(!read.identified);
         assert_eq!(read.event.data, text);
@@ -246,9 +250,11 @@ fn structured_events_of_others_are_read() {
         let packet = Packet { topic: "t".into(), payload, properties, ..Packet::default() };
         mapping(Format::CloudEvents).read(Protocol::V5, packet)
     };
-    let with = |rest: &str| format!(r#" {{"type":"t","specversion":"1.0","id":"i","source":"s"{rest}}}"#);
+    let with =
+        |rest: &str| format!(r#" {{"type":"t","specversion":"1.0","id":"i","source":"s"{rest}}}"#);
     let json = Some("Application/CloudEvents+JSON; charset=utf-8");
-    let event = read(&with(r#","n":-5,"yes":true,"none":null,"data":{"a" : [1]},"z":"é""#), json).event;
+    let event =
+        read(&with(r#","n":-5,"yes":true,"none":null,"data":{"a" : [1]},"z":"é""#), json).event;
     assert_eq!(event.data, r#"{"a" : [1]}"#);
     let attributes = [("n", "-5"), ("yes", "true"), ("z", "é")];
     assert_eq!(event.attributes, attributes.map(|(n, v)| (n.to_owned(), v.to_owned())));
@@ -296,7 +302,11 @@ fn whatever_is_published_comes_back() {
             ordering_key: random.bool().then(|| text(random)),
         };
         for (format, protocol) in WAYS {
-            assert_eq!(again(format, protocol, &event), event, "seed {seed} {format:?} {protocol:?}");
+            assert_eq!(
+                again(format, protocol, &event),
+                event,
+                "seed {seed} {format:?} {protocol:?}"
+            );
         }
     }
 }
@@ -304,7 +314,8 @@ fn whatever_is_published_comes_back() {
 /// Bytes from the network never panic, and whatever they are, they arrive.
 #[test]
 fn malformed_packets_are_delivered_as_they_are() {
-    const START: &[u8] = br#"{"specversion":"1.0","id":"1","source":"s","type":"t","data":{"a":[1,"x"]}}"#;
+    const START: &[u8] =
+        br#"{"specversion":"1.0","id":"1","source":"s","type":"t","data":{"a":[1,"x"]}}"#;
     for seed in 0..20_000 {
         let random = &mut Rng::with_seed(seed);
         let mut payload = START.to_vec();
@@ -319,7 +330,8 @@ fn malformed_packets_are_delivered_as_they_are() {
                 break;
             }
         }
-        let topic: Bytes = (0..random.usize(0..4)).map(|_| random.u8(..)).collect::<Vec<_>>().into();
+        let topic: Bytes =
+            (0..random.usize(0..4)).map(|_| random.u8(..)).collect::<Vec<_>>().into();
         let packet = Packet { topic, payload: payload.clone().into(), ..Packet::default() };
         for protocol in [Protocol::V5, Protocol::V4] {
             let read = mapping(Format::CloudEvents).read(protocol, packet.clone());
