@@ -184,6 +184,11 @@ impl Mosquitto {
     async fn try_start(&mut self) -> bool {
         let config = self.folder.path().join("mosquitto.conf");
         fs::write(&config, self.config()).expect("mosquitto's configuration is written");
+        // Its own word that it runs: on a port that it could not get, another
+        // test's mosquitto may answer.
+        let (lines, address) = (self.lines.clone(), self.address());
+        let says_running = || lines.count(Stream::Err, " running");
+        let (mut ended, before) = (false, says_running());
         let mut child = Command::new(mosquitto_binary())
             .arg("-c")
             .arg(&config)
@@ -194,18 +199,15 @@ impl Mosquitto {
             .expect("mosquitto can be started");
         self.lines.follow(Stream::Err, child.stderr.take().expect("its log is piped"));
 
-        // Its own word that it runs: on a port that it could not get, another
-        // test's mosquitto may answer.
-        let says_running = || self.lines.count(Stream::Err, " running");
-        let (mut ended, before) = (false, says_running());
-        let address = self.address();
+        // Ours from now on, so that it ends with this whatever happens.
+        let child = self.child.insert(child);
         eventually(DEADLINE, "mosquitto takes connections", || {
             ended = child.try_wait().expect("the state of mosquitto").is_some();
             ended || (says_running() > before && answers_mqtt(address))
         })
         .await;
-        if !ended {
-            self.child = Some(child);
+        if ended {
+            self.child = None;
         }
         !ended
     }
