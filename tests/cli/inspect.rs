@@ -54,7 +54,7 @@ async fn components_as_json() {
         ("puller.wasm", json!([]), json!(["receive"]), true),
         ("streamer.wasm", json!([]), json!(["stream"]), true),
         ("worker.wasm", json!([]), json!(["pull"]), true),
-        ("both.wasm", json!(["0.3.0-draft", "0.2.0-draft"]), json!([]), false),
+        ("both.wasm", json!(["0.2.0-draft", "0.3.0-draft"]), json!([]), false),
     ] {
         let found = as_json(name).await;
         assert_eq!(found["handlers"], handlers, "{name}: {found:#}");

@@ -89,6 +89,7 @@ pub fn inspect(engine: &Engine, component: &Component) -> Interfaces {
             }
         }
     }
+    found.handlers.sort_unstable();
     found
 }
 

@@ -101,10 +101,6 @@ impl Publisher {
             match published {
                 Published::Done => return Ok(()),
                 Published::Refused(why) => return Err(why),
-                Published::Lost | Published::Ended if flight.is_condemned() => {
-                    let text = "the broker closes the connection whenever the event is sent";
-                    return Err(BrokerError::Other(text.to_owned()));
-                }
                 Published::Lost => {}
                 Published::Ended => phase.changed().await.map_err(|_| closed())?,
             }
