@@ -8,6 +8,7 @@ mod completions;
 mod failure;
 mod files;
 mod inspect;
+mod lines;
 mod logs;
 mod plan;
 mod publish;
