@@ -11,6 +11,7 @@ use crate::broker::{Event, Topic};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{BufRead, Read};
 
 /// The members of a line that are not the event's. An attribute with such a name
@@ -48,6 +49,12 @@ pub(super) struct Fault {
     /// Where, from 1, in bytes.
     column: usize,
     reason: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}: {}", self.column, self.reason)
+    }
 }
 
 /// How exactly data is written that is JSON on several lines.
@@ -245,6 +252,25 @@ pub(super) fn shown_data(data: &[u8], chars_max: usize) -> String {
         Ok(text) => shown(text, chars_max),
         Err(_) => format!("({} bytes)", data.len()),
     }
+}
+
+/// Rows as a table: each column as wide as its widest cell, two spaces apart.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        rows.iter().map(|row: &[String; N]| row[column].chars().count()).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count()));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]

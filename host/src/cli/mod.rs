@@ -5,6 +5,7 @@
 
 mod check;
 mod completions;
+mod dead;
 mod failure;
 mod files;
 mod inspect;
@@ -45,6 +46,7 @@ Examples:
   wasi-pubsub check                              validate capabilities.toml, run nothing
   wasi-pubsub publish orders/new -m '{\"id\": 7}'  one event to the broker it names
   wasi-pubsub subscribe 'orders/#' --json        print what is published there
+  wasi-pubsub dead list                          what nobody could handle, and why
 
 Exit codes: 0 done, 1 failed while running, 2 the arguments, the configuration
 or a component is wrong.";
@@ -58,6 +60,7 @@ enum Command {
     #[command(alias = "sub")]
     Subscribe(subscribe::SubscribeArgs),
     Inspect(inspect::InspectArgs),
+    Dead(dead::DeadArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -94,6 +97,7 @@ impl Command {
             Self::Publish(args) => in_runtime(publish::publish(*args)),
             Self::Subscribe(args) => in_runtime(subscribe::subscribe(args)),
             Self::Inspect(args) => inspect::inspect(&args),
+            Self::Dead(args) => in_runtime(dead::dead(args)),
             Self::Completions(args) => completions::completions(&args),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::ConfigArgs;
 use super::failure::Failure;
-use super::files;
+use super::{dead, files};
 use crate::backends::backends;
 use crate::broker::{Broker, BrokerError};
 use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
@@ -172,17 +172,16 @@ impl Planned {
     pub(super) fn into_setup(self, output: Output) -> Result<Setup, Failure> {
         let client_id = files::client_id_base(self.file.as_deref())?;
         let limits = self.config.limits();
-        let brokers =
-            self.plan
-                .brokers
-                .iter()
-                .map(|broker| {
-                    let connection = broker.connection.open(&client_id).map_err(|error| {
-                        Failure::input(format!("broker {}: {error}", broker.id))
-                    })?;
-                    Ok(Broker::new(broker.id.clone(), connection, limits.clone()))
-                })
-                .collect::<Result<_, Failure>>()?;
+        let mut brokers = Vec::new();
+        for (index, broker) in self.plan.brokers.iter().enumerate() {
+            let connection = broker
+                .connection
+                .open(&client_id)
+                .map_err(|error| Failure::input(format!("broker {}: {error}", broker.id)))?;
+            let topics = self.plan.kept_dead_letters(index);
+            let connection = dead::keeping(connection, &broker.connection, topics);
+            brokers.push(Broker::new(broker.id.clone(), connection, limits.clone()));
+        }
         let subscriptions = self
             .plan
             .subscriptions

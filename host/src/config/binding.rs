@@ -24,7 +24,7 @@ const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
 const ATTEMPTS_MAX: u64 = 1_000_000;
 
 /// What goes only with `topic` or `queue`.
-const SUBSCRIPTION_KEYS: [&str; 13] = [
+const SUBSCRIPTION_KEYS: [&str; 14] = [
     "delivery",
     "group",
     "on_message",
@@ -35,6 +35,7 @@ const SUBSCRIPTION_KEYS: [&str; 13] = [
     "ack_deadline",
     "retry",
     "dead_letter",
+    "keep_dead_letters",
     "on_exhausted",
     "filter",
     "start",
@@ -186,6 +187,7 @@ struct Rest {
     ack_deadline: Option<Located<Duration>>,
     retry: RetryPolicy,
     dead_letter: Option<Located<Topic>>,
+    keep_dead_letters: bool,
     drop: bool,
 }
 
@@ -201,6 +203,7 @@ impl Rest {
         let ack_deadline = section.duration("ack_deadline", MILLISECOND..=DAY);
         let (retry, attempts) = retry(section);
         let (dead_letter, drop) = exhausted(section, scope, attempts);
+        let keep_dead_letters = keep_dead_letters(section);
         later(section);
         Self {
             group,
@@ -210,6 +213,7 @@ impl Rest {
             ack_deadline,
             retry,
             dead_letter,
+            keep_dead_letters,
             drop,
         }
     }
@@ -231,6 +235,7 @@ impl Rest {
                 None if self.drop => Exhausted::Drop,
                 None => Exhausted::Never,
             },
+            keep_dead_letters: self.keep_dead_letters,
         })
     }
 }
@@ -311,6 +316,18 @@ fn exhausted(
         section.report(&place, Problem::NothingAfterAttempts);
     }
     (dead_letter, drop.is_some_and(|drop| drop.value))
+}
+
+/// Whether the broker is to keep dead letters for `wasi-pubsub dead`.
+fn keep_dead_letters(section: &mut Section<'_>) -> bool {
+    let keep = section.flag("keep_dead_letters");
+    if let Some(Located { place, .. }) = &keep
+        && !section.has("dead_letter")
+    {
+        let reason = "it says what becomes of what is stored there";
+        section.report(place, Problem::Requires { other: "`dead_letter`", reason });
+    }
+    keep.is_none_or(|keep| keep.value)
 }
 
 /// What a later version will understand: its default is accepted, everything
