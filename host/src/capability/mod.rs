@@ -10,6 +10,7 @@ mod delivery;
 mod handler;
 mod inspect;
 mod links;
+mod observe;
 mod session;
 mod v0_2;
 mod v0_3;
@@ -17,6 +18,7 @@ mod v0_3;
 pub use handler::{Call, Handler, HandlerExport};
 pub use inspect::{Interfaces, Version, inspect};
 pub use links::{Links, Route};
+pub use observe::{Cause, Ended, Handling, Observation, Observer, Observers, Publishing};
 pub use session::{Role, Session};
 
 use std::sync::Arc;
