@@ -6,6 +6,7 @@
 mod brokers;
 mod cache;
 mod commands;
+mod dead;
 mod examples;
 mod faults;
 mod given;

@@ -16,8 +16,8 @@ use std::io::{BufRead, Read};
 
 /// The members of a line that are not the event's. An attribute with such a name
 /// goes into `attributes`.
-pub(super) const MEMBERS: [&str; 6] =
-    ["topic", "attempt", "attributes", "number", "collected", "outcome"];
+pub(super) const MEMBERS: [&str; 7] =
+    ["topic", "attempt", "attributes", "number", "collected", "error", "outcome"];
 /// The longest line that is taken, in bytes.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The largest input that is taken, in bytes: it is read before anything runs.
@@ -39,6 +39,8 @@ pub(super) struct Line {
     pub(super) number: Option<u64>,
     /// When a dead letter was collected.
     pub(super) collected: Option<String>,
+    /// Why the event was not published.
+    pub(super) error: Option<String>,
     /// What became of the delivery, as JSON.
     pub(super) outcome: Option<String>,
 }
@@ -162,6 +164,9 @@ fn own_member(
         }
         "collected" => {
             line.collected = Some(serde_json::from_str(json).map_err(|_| wrong("a string"))?);
+        }
+        "error" => {
+            line.error = Some(serde_json::from_str(json).map_err(|_| wrong("a string"))?);
         }
         _ if json.starts_with('{') => line.outcome = Some(json.to_owned()),
         _ => return Err(wrong("an object")),

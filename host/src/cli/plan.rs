@@ -234,7 +234,7 @@ impl Grants for PlannedGrants {
     }
 }
 
-fn settings(from: &config::ComponentSettings) -> ComponentSettings {
+pub(super) fn settings(from: &config::ComponentSettings) -> ComponentSettings {
     ComponentSettings {
         instance: match from.instance {
             Instance::Reuse => InstanceMode::Reuse,
