@@ -13,6 +13,7 @@ mod given;
 mod outages;
 mod output;
 mod pulls;
+mod recordings;
 mod restarts;
 mod sandbox;
 mod support;

@@ -14,6 +14,7 @@ mod lines;
 mod logs;
 mod plan;
 mod publish;
+mod record;
 mod run;
 mod signals;
 mod subscribe;
