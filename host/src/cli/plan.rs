@@ -77,7 +77,8 @@ fn load_components(host: &Host, config: &Config) -> (Vec<Code>, Vec<ComponentFac
     let cache = files::code_cache();
     let (mut codes, mut facts, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for component in &config.components {
-        let loaded = Code::load(host, cache.as_ref(), &component.path).and_then(|code| {
+        let mode = instance_mode(component.settings.instance);
+        let loaded = Code::load(host, cache.as_ref(), &component.path, mode).and_then(|code| {
             // What is not there at all is reported in other words.
             if code.interfaces().foreign.is_empty() {
                 code.check(host)?;
@@ -237,10 +238,7 @@ impl Grants for PlannedGrants {
 
 fn settings(from: &config::ComponentSettings) -> ComponentSettings {
     ComponentSettings {
-        instance: match from.instance {
-            Instance::Reuse => InstanceMode::Reuse,
-            Instance::Fresh => InstanceMode::Fresh,
-        },
+        instance: instance_mode(from.instance),
         instances: from.instances,
         max_concurrency: from.max_concurrency,
         memory_limit: from.memory_limit,
@@ -260,6 +258,13 @@ fn settings(from: &config::ComponentSettings) -> ComponentSettings {
                 .collect(),
             network: network(&from.wasi.network),
         },
+    }
+}
+
+fn instance_mode(from: Instance) -> InstanceMode {
+    match from {
+        Instance::Reuse => InstanceMode::Reuse,
+        Instance::Fresh => InstanceMode::Fresh,
     }
 }
 
