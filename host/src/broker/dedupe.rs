@@ -2,10 +2,11 @@
 //! being handled now.
 
 use super::delivery::SlotKey;
+use super::hashed::Hashed;
 use super::{DedupeWindow, Event};
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, Hasher};
 use std::time::Instant;
 
 /// Remembers events by a keyed hash of 128 bits, so that long ids cost no memory
@@ -97,28 +98,6 @@ impl Dedupe {
             self.recorded.remove(&identity);
             self.ages.pop_front();
         }
-    }
-}
-
-type Hashed = BuildHasherDefault<AlreadyHashed>;
-
-/// Identities are hashes, so half of one serves as its hash.
-#[derive(Default)]
-struct AlreadyHashed(u64);
-
-impl Hasher for AlreadyHashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, identity: u128) {
-        self.0 = identity as u64;
     }
 }
 

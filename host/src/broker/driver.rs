@@ -16,6 +16,10 @@ use std::time::Duration;
 pub struct Features {
     /// Subscribers can share a queue.
     pub queue: bool,
+    /// The events of a queue keep their order when there is one subscriber in
+    /// the whole group, and the broker can say so: see
+    /// [`SubscribeRequest::ordered`].
+    pub ordered_queue: bool,
     /// The highest quality of service.
     pub qos_max: Qos,
     /// [`Settlement::Return`] is understood: the broker holds an event back
@@ -88,6 +92,9 @@ pub struct SubscribeRequest {
     pub group: Option<String>,
     /// The quality of service to ask for.
     pub qos: Qos,
+    /// The order of events matters: what is given back goes before all that was
+    /// published after it, at once and whatever its settlement says of a delay.
+    pub ordered: bool,
     /// The most events that may be buffered in the driver or unsettled, together.
     pub max_in_flight: usize,
     /// The largest number of bytes, likewise. One event above it may be taken

@@ -4,7 +4,7 @@ use super::ConfigArgs;
 use super::failure::Failure;
 use super::files;
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, Order};
 use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
 use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
@@ -153,8 +153,16 @@ impl Planned {
                 Delivery::Push => "pushed to",
                 Delivery::Pull => "pulled by",
             };
-            let _ =
-                writeln!(text, "{kind}, qos {}, {delivery} {}", settings.qos, members.join(", "));
+            let (qos, members) = (settings.qos, members.join(", "));
+            let order = match &settings.order {
+                Order::None => String::new(),
+                order => format!(", order {order}"),
+            };
+            let filter = match &settings.event_filter {
+                Some(filter) => format!(", where {filter}"),
+                None => String::new(),
+            };
+            let _ = writeln!(text, "{kind}, qos {qos}{order}, {delivery} {members}{filter}");
         }
         for component in &plan.components {
             let kind = if component.is_command { "command" } else { "handler" };

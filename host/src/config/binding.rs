@@ -5,10 +5,10 @@ use super::load::owner;
 use super::model::{Binding, Delivery, Grant, Publish, SubscriptionConfig};
 use super::section::Section;
 use super::source::{Located, Place};
-use super::{ConnectionSettings, Problem};
+use super::{ConnectionSettings, Problem, filter, order};
 use crate::broker::{
-    ACK_DEADLINE, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Qos, RetryPolicy, Topic,
-    TopicFilter,
+    ACK_DEADLINE, EventFilter, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Order, Qos,
+    RetryPolicy, Topic, TopicFilter,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +24,13 @@ const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
 const ATTEMPTS_MAX: u64 = 1_000_000;
 
 /// What goes only with `topic` or `queue`.
-const SUBSCRIPTION_KEYS: [&str; 13] = [
+const SUBSCRIPTION_KEYS: [&str; 14] = [
     "delivery",
     "group",
     "on_message",
     "on-message",
     "order",
+    "order_by",
     "max_in_flight",
     "max_in_flight_bytes",
     "ack_deadline",
@@ -160,6 +161,12 @@ fn subscription(
     {
         section.report(&place, Problem::NoQueues { backend: backend.name() });
     }
+    if let (true, Some(place), Some(backend)) = (has_queue, &rest.order.1, scope.backend)
+        && backend.features().queue
+        && !backend.features().ordered_queue
+    {
+        section.report(place, Problem::NoOrderedQueues { backend: backend.name() });
+    }
     if !section.has("delivery") {
         let purpose = "\"push\" (the host calls the component) or \"pull\" (the component asks)";
         section.missing("delivery", purpose);
@@ -187,6 +194,8 @@ struct Rest {
     retry: RetryPolicy,
     dead_letter: Option<Located<Topic>>,
     drop: bool,
+    order: (Order, Option<Place>),
+    event_filter: Option<EventFilter>,
 }
 
 impl Rest {
@@ -201,7 +210,9 @@ impl Rest {
         let ack_deadline = section.duration("ack_deadline", MILLISECOND..=DAY);
         let (retry, attempts) = retry(section);
         let (dead_letter, drop) = exhausted(section, scope, attempts);
-        later(section);
+        let order = order::read(section);
+        let event_filter = filter::read(section);
+        section.start();
         Self {
             group,
             delivery,
@@ -211,17 +222,23 @@ impl Rest {
             retry,
             dead_letter,
             drop,
+            order,
+            event_filter,
         }
     }
 
     fn finish(self, filter: Located<TopicFilter>, is_queue: bool) -> Option<SubscriptionConfig> {
         let group = self.group.map_or_else(|| GROUP.to_owned(), |group| group.value);
+        let (order, order_place) = self.order;
         let in_flight = self.max_in_flight.and_then(|max| usize::try_from(max.value).ok());
         Some(SubscriptionConfig {
             place: filter.place,
             filter: filter.value,
             group: is_queue.then_some(group),
             delivery: self.delivery?.value,
+            order,
+            order_place,
+            event_filter: self.event_filter,
             max_in_flight: in_flight.unwrap_or(MAX_IN_FLIGHT),
             max_in_flight_bytes: self.max_in_flight_bytes.map_or(MAX_IN_FLIGHT_BYTES, |m| m.value),
             ack_deadline: self.ack_deadline.map_or(ACK_DEADLINE, |deadline| deadline.value),
@@ -311,16 +328,4 @@ fn exhausted(
         section.report(&place, Problem::NothingAfterAttempts);
     }
     (dead_letter, drop.is_some_and(|drop| drop.value))
-}
-
-/// What a later version will understand: its default is accepted, everything
-/// else that is valid is refused by name.
-fn later(section: &mut Section<'_>) {
-    let orders = [("none", None), ("key", Some("\"none\"")), ("all", Some("\"none\""))];
-    if let Some(Located { value: Some(only), place }) = section.choice("order", &orders) {
-        let found = section.found(&place.span);
-        section.report(&place, Problem::Later { found, only: Some(only) });
-    }
-    section.start();
-    section.later("filter");
 }

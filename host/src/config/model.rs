@@ -4,7 +4,7 @@
 use super::backend::ConnectionSettings;
 use super::source::{Located, Place, Source};
 use crate::broker::driver::Features;
-use crate::broker::{Exhausted, Limits, Qos, RetryPolicy, TopicFilter};
+use crate::broker::{EventFilter, Exhausted, Limits, Order, Qos, RetryPolicy, TopicFilter};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -111,6 +111,12 @@ pub struct SubscriptionConfig {
     pub group: Option<String>,
     /// Push or pull (`delivery`).
     pub delivery: Delivery,
+    /// Which events are handled one after the other (`order`, `order_by`; none).
+    pub order: Order,
+    /// The value of `order`, where it asks for one.
+    pub order_place: Option<Place>,
+    /// Which events are wanted (`filter`, all).
+    pub event_filter: Option<EventFilter>,
     /// The most events in flight (`max_in_flight`, 64).
     pub max_in_flight: usize,
     /// The most bytes in flight (`max_in_flight_bytes`, 16 MiB).

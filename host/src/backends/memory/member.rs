@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(super) struct Member {
     pub(super) number: u64,
     pub(super) qos: Qos,
+    pub(super) ordered: bool,
     pub(super) max_in_flight: usize,
     pub(super) max_in_flight_bytes: usize,
     pub(super) not_from: Option<String>,
@@ -37,6 +38,7 @@ impl Member {
         Self {
             number,
             qos: request.qos,
+            ordered: request.ordered,
             max_in_flight: request.max_in_flight.max(1),
             max_in_flight_bytes: request.max_in_flight_bytes,
             not_from: request.not_from,

@@ -39,6 +39,7 @@ impl Queue {
     pub(super) fn join(&self, member: Arc<Member>) {
         let mut state = self.state.lock();
         state.qos = state.qos.max(member.qos);
+        state.ordered |= member.ordered;
         state.members.push(member);
         state.members_changed();
     }

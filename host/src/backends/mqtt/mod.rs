@@ -39,6 +39,7 @@ use std::sync::Arc;
 pub fn features() -> Features {
     Features {
         queue: true,
+        ordered_queue: false,
         qos_max: Qos::EffectivelyOnce,
         delayed_redelivery: false,
         replay: false,

@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod order;
+
 use super::*;
 use crate::broker::driver::Settlement;
-use crate::broker::{DedupeWindow, RetryPolicy, TopicFilter};
+use crate::broker::{DedupeWindow, EventFilter, Order, OrderBy, RetryPolicy, TopicFilter};
 use std::collections::HashMap;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,13 +44,15 @@ impl Machine {
         Self { deliveries, now: Instant::now(), tokens: 0 }
     }
 
-    /// Delivers an event with a new token.
+    /// Delivers an event with a new token. What stands before a colon in its id
+    /// is its ordering key.
     fn offer(&mut self, id: &str, qos: Qos, attempt: Option<u32>) -> (Option<Handout>, Actions) {
         self.tokens += 1;
         let event = Event {
             id: id.into(),
             source: "s".into(),
             data: vec![0; 10].into(),
+            ordering_key: id.split_once(':').map(|(key, _)| key.to_owned()),
             ..Event::default()
         };
         let topic = Topic::new("t").unwrap();
@@ -393,9 +397,15 @@ fn every_delivery_is_settled_exactly_once_whatever_happens() {
 }
 
 fn simulate(rng: &mut fastrand::Rng, seed: &str) {
-    let deadline = rng.bool().then_some(5 * SECOND);
-    let mut machine =
-        Machine::new(SubscriptionSettings { ack_deadline: deadline, ..settings() }, rng.bool());
+    let settings = SubscriptionSettings {
+        ack_deadline: rng.bool().then_some(5 * SECOND),
+        order: [Order::None, Order::Key(OrderBy::EventKey), Order::All][rng.usize(..3)].clone(),
+        event_filter: rng
+            .bool()
+            .then(|| EventFilter::new("NOT hasPrefix(attributes.id, \"0:1\")").unwrap()),
+        ..settings()
+    };
+    let mut machine = Machine::new(settings, rng.bool());
     let broker_returns = machine.deliveries.broker_returns;
     let (mut leases, mut letters) = (Vec::new(), Vec::new());
     let mut settled = HashMap::new();
@@ -412,7 +422,7 @@ fn simulate(rng: &mut fastrand::Rng, seed: &str) {
                 if held.is_none() && machine.deliveries.has_room() {
                     let qos = Qos::from_level(rng.u8(0..3)).unwrap();
                     at_qos_0 += u64::from(qos == Qos::AtMostOnce);
-                    let id = rng.u32(0..20).to_string();
+                    let id = format!("{}:{}", rng.u32(0..3), rng.u32(0..20));
                     let (handout, actions) = machine.offer(&id, qos, broker_returns.then_some(1));
                     offered += 1;
                     leases.extend(handout.map(|handout| handout.key));
@@ -450,6 +460,7 @@ fn simulate(rng: &mut fastrand::Rng, seed: &str) {
         assert!(stats.in_flight + stats.waiting <= 4, "{seed}: {stats:?}");
         let bytes: usize = machine.deliveries.slots.iter().map(|(_, held)| held.size).sum();
         assert_eq!(machine.deliveries.bytes, bytes, "{seed}");
+        order::assert_in_order(&machine.deliveries, seed);
         let leased = machine.deliveries.slots.iter();
         let leased = leased.filter(|(_, held)| matches!(held.state, State::Leased { .. }));
         assert_eq!(leased.count(), stats.in_flight, "{seed}");
@@ -469,6 +480,7 @@ fn simulate(rng: &mut fastrand::Rng, seed: &str) {
         assert!(settled.insert(token, settlement).is_none(), "{seed}: {token} twice at the end");
     }
     assert!(machine.deliveries.is_empty(), "{seed}: {:?}", machine.deliveries.stats());
+    assert_eq!(machine.deliveries.lanes.len(), 0, "{seed}");
     // What the core held for a broker that cannot take it back stays unsettled.
     let expected = offered - at_qos_0;
     let count = settled.len() as u64;

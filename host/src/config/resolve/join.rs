@@ -222,6 +222,8 @@ impl<'a> Join<'a> {
             filter: config.filter.clone(),
             group: config.group.clone(),
             qos: bound.binding.qos,
+            event_filter: config.event_filter.clone(),
+            order: config.order.clone(),
             max_in_flight: config.max_in_flight,
             max_in_flight_bytes: config.max_in_flight_bytes,
             ack_deadline: (config.delivery == Delivery::Pull).then_some(config.ack_deadline),
