@@ -3,6 +3,7 @@
 /// Declares the tests of one backend: its name, its harness, its features.
 ///
 /// - `queue`: subscribers can share a queue.
+/// - `ordered_queue`: a queue with one subscriber keeps its order.
 /// - `qos2`: quality of service 2 is kept.
 /// - `kept_sessions`: a subscription goes on after a break, under the same
 ///   identity and label, with all that it has missed.
@@ -71,6 +72,16 @@ macro_rules! suite {
                 draining_waits_for_what_is_in_hand(),
                 draining_waits_for_dead_letters(),
                 a_closed_broker_refuses());
+            tests!($harness; order:
+                a_key_is_handled_in_order_by_several_takers_with_retries(),
+                a_retry_holds_back_its_key_and_no_other(),
+                without_a_key_the_topic_is_the_key(),
+                all_are_handled_one_after_the_other(),
+                a_key_may_be_an_attribute_or_a_level_of_the_topic(),
+                a_dead_letter_goes_before_the_next_of_its_key());
+            tests!($harness; filter:
+                only_what_is_wanted_is_handed_out(),
+                what_is_not_wanted_takes_no_room());
             tests!($harness; stats: every_outcome_is_counted());
             $(suite!(@$feature $harness);)*
         }
@@ -81,6 +92,9 @@ macro_rules! suite {
             every_group_and_every_subscriber_gets_its_own(),
             a_queue_may_have_wildcards(),
             a_failed_event_comes_again_to_its_group());
+    };
+    (@ordered_queue $harness:ty) => {
+        tests!($harness; order_of_queues: a_queue_keeps_its_order_over_a_new_subscription());
     };
     (@qos2 $harness:ty) => {
         tests!($harness; dedupe:
@@ -100,7 +114,9 @@ macro_rules! suite {
             what_was_missed_comes(),
             what_was_rejected_does_not_come_again(),
             a_stop_leaves_the_rest_to_the_next_session(),
-            a_queue_goes_on());
+            a_queue_goes_on(),
+            an_order_goes_on(),
+            what_is_not_wanted_does_not_come_again());
     };
     (@hand_over $harness:ty) => {
         tests!($harness; hand_over: what_a_member_leaves_goes_to_another());

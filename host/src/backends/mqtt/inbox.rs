@@ -314,6 +314,11 @@ impl Inbox {
         }
     }
 
+    /// Whether the broker has yet to confirm an acknowledgement at qos 2.
+    pub(super) fn awaits_release(&self) -> bool {
+        self.deliveries.values().any(|delivery| delivery.state == State::Acknowledged)
+    }
+
     /// The subscription is over.
     pub(super) fn end(&mut self, why: BrokerError) {
         self.connected = false;

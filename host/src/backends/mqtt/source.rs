@@ -21,6 +21,9 @@ use tokio::time::Sleep;
 /// How long an event of qos 0 waits for room before it is dropped. Shorter
 /// bursts than this are held up in the broker and on the way.
 const QOS0_WAIT_MAX: Duration = Duration::from_millis(100);
+/// How many events may find no room while the broker's word on an earlier one
+/// is waited for: as many as the subscription may hold, within this range.
+const PARKED_EVENTS: std::ops::RangeInclusive<usize> = 64..=1024;
 /// How many events may arrive before the core hears of the first.
 const NOTIFY_BATCH: usize = 16;
 
@@ -55,6 +58,9 @@ pub(super) struct Subscriber {
     protocol: Protocol,
     /// What found no room, in order. The link is held meanwhile.
     parked: VecDeque<Parcel>,
+    /// How much may be parked while the link is read on.
+    parked_events_max: usize,
+    parked_bytes_max: usize,
     patience: Option<Pin<Box<Sleep>>>,
     acks: Vec<(u16, Qos)>,
     arrived: usize,
@@ -96,6 +102,10 @@ pub(super) fn subscription(
         subscribed: false,
         protocol: Protocol::V5,
         parked: VecDeque::new(),
+        parked_events_max: request
+            .max_in_flight
+            .clamp(*PARKED_EVENTS.start(), *PARKED_EVENTS.end()),
+        parked_bytes_max: request.max_in_flight_bytes,
         patience: None,
         acks: Vec::new(),
         arrived: 0,
@@ -193,11 +203,23 @@ impl Subscriber {
             self.patience = Some(Box::pin(tokio::time::sleep(QOS0_WAIT_MAX)));
         }
         self.parked.push_back(parcel);
-        self.shared.control.link.hold(true);
+        self.hold();
         // A session that the broker has kept may deliver more than there is room
         // for before the answer to our subscription comes. It shows that the
         // subscription is there; what the broker grants now is seen later.
         self.open();
+    }
+
+    /// Stops reading while something found no room. What the broker says of an
+    /// acknowledgement at qos 2 comes behind its events, though, and whoever waits
+    /// for that may be the one who would make room.
+    fn hold(&self) {
+        let held = !self.parked.is_empty() && {
+            let bytes: usize = self.parked.iter().map(Parcel::bytes).sum();
+            let full = self.parked.len() >= self.parked_events_max || bytes > self.parked_bytes_max;
+            full || !self.shared.inbox.lock().awaits_release()
+        };
+        self.shared.control.link.hold(held);
     }
 
     fn open(&mut self) {
@@ -268,6 +290,9 @@ impl Role for Subscriber {
             for (id, qos) in self.acks.drain(..) {
                 handle.acknowledge(id, qos);
             }
+            if !self.parked.is_empty() {
+                self.hold();
+            }
         }
     }
 
@@ -315,7 +340,12 @@ impl Role for Subscriber {
                 self.shared.inbox.lock().ack_sent(id);
                 self.acks_sent = true;
             }
-            Event::Released(id) => self.shared.inbox.lock().released(id),
+            Event::Released(id) => {
+                self.shared.inbox.lock().released(id);
+                if !self.parked.is_empty() {
+                    self.hold();
+                }
+            }
             Event::Subscribed(answer) => self.granted(answer?)?,
             _ => {}
         }
