@@ -103,7 +103,8 @@ macro_rules! suite {
             a_repetition_waits_for_the_verdict_of_the_first(),
             a_failed_event_is_no_repetition(),
             qos_1_hands_out_repetitions(),
-            the_window_is_bounded());
+            the_window_is_bounded(),
+            dead_letters_of_two_subscriptions_are_two_events());
     };
     (@kept_sessions $harness:ty) => {
         tests!($harness; sessions:

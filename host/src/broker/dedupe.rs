@@ -6,7 +6,7 @@ use super::hashed::Hashed;
 use super::{DedupeWindow, Event};
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 use std::time::Instant;
 
 /// Remembers events by a keyed hash of 128 bits, so that long ids cost no memory
@@ -44,16 +44,10 @@ impl Dedupe {
         }
     }
 
-    /// What `source` and `id` of an event are known as.
+    /// What an event is known as: see [`Event::identity`].
     pub(super) fn identity(&self, event: &Event) -> u128 {
-        let [low, high] = self.keys.each_ref().map(|key| {
-            let mut hasher = key.build_hasher();
-            // The length parts the two texts.
-            hasher.write_usize(event.source.len());
-            hasher.write(event.source.as_bytes());
-            hasher.write(event.id.as_bytes());
-            u128::from(hasher.finish())
-        });
+        let identity = event.identity();
+        let [low, high] = self.keys.each_ref().map(|key| u128::from(key.hash_one(identity)));
         high << 64 | low
     }
 
@@ -121,6 +115,14 @@ mod tests {
         assert_eq!(identity("ab", "c"), identity("ab", "c"));
         assert_ne!(identity("ab", "c"), identity("a", "bc"));
         assert_ne!(identity("ab", "c"), identity("ab", "d"));
+        let letter = |subscription: &str| Event {
+            attributes: vec![("deadlettersubscription".into(), subscription.into())],
+            ..event("ab", "c")
+        };
+        let identity = |subscription| dedupe.identity(&letter(subscription));
+        assert_eq!(identity("x"), identity("x"));
+        assert_ne!(identity("x"), identity("y"), "two letters of one event");
+        assert_ne!(identity("x"), dedupe.identity(&event("ab", "c")));
     }
 
     #[test]

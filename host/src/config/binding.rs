@@ -7,8 +7,8 @@ use super::section::Section;
 use super::source::{Located, Place};
 use super::{ConnectionSettings, Problem, filter, order};
 use crate::broker::{
-    ACK_DEADLINE, EventFilter, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Order, Qos,
-    RetryPolicy, Topic, TopicFilter,
+    ACK_DEADLINE, DedupeWindow, EventFilter, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Order,
+    Qos, RetryPolicy, Topic, TopicFilter,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,10 @@ const IN_FLIGHT_MAX: u64 = 65_535;
 const IN_FLIGHT_BYTES_MIN: u64 = 1 << 10;
 const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
 const ATTEMPTS_MAX: u64 = 1_000_000;
+const DEDUPE_EVENTS_MAX: u64 = 1_000_000;
 
 /// What goes only with `topic` or `queue`.
-const SUBSCRIPTION_KEYS: [&str; 14] = [
+const SUBSCRIPTION_KEYS: [&str; 15] = [
     "delivery",
     "group",
     "on_message",
@@ -38,6 +39,7 @@ const SUBSCRIPTION_KEYS: [&str; 14] = [
     "dead_letter",
     "on_exhausted",
     "filter",
+    "dedupe",
     "start",
 ];
 
@@ -63,7 +65,7 @@ pub(super) fn read(mut section: Section<'_>, scope: &Scope<'_>) -> Option<Bindin
     let publish = publish(&mut section, scope);
     let publish_timeout = section.duration("publish_timeout", MILLISECOND..=PUBLISH_TIMEOUT_MAX);
     let components = section.strings("components").map(|names| names.value);
-    let subscription = subscription(&mut section, scope);
+    let subscription = subscription(&mut section, scope, qos);
     let place = section.place().clone();
     let own = scope.backend.map(BackendSection::name);
     if scope.backend.is_some() {
@@ -135,6 +137,7 @@ fn check_own(section: &Section<'_>, scope: &Scope<'_>, place: &Place, id: &str) 
 fn subscription(
     section: &mut Section<'_>,
     scope: &Scope<'_>,
+    qos: Option<Qos>,
 ) -> Result<Option<SubscriptionConfig>, ()> {
     let (has_topic, has_queue) = (section.has("topic"), section.has("queue"));
     let (topic, queue) = (section.filter("topic"), section.filter("queue"));
@@ -152,6 +155,15 @@ fn subscription(
         let reason = "a binding has one subscription; write a second [[capability.config]]";
         section.report(&place, Problem::Conflict { other: "topic", reason });
         return Err(());
+    }
+    // Where `qos` itself is wrong, nobody knows what it would have been.
+    let qos_is_known = qos.is_some() || !section.has("qos");
+    if let Some(place) = section.place_of("dedupe")
+        && qos_is_known
+        && qos.unwrap_or_default() < Qos::EffectivelyOnce
+    {
+        let (other, reason) = ("`qos = 2`", "at a lower one an event may be handled again");
+        section.report(&place, Problem::Requires { other, reason });
     }
     if let (true, Some(place)) = (has_topic, section.place_of("group")) {
         section.report(&place, Problem::GroupWithTopic);
@@ -196,6 +208,7 @@ struct Rest {
     drop: bool,
     order: (Order, Option<Place>),
     event_filter: Option<EventFilter>,
+    dedupe: DedupeWindow,
 }
 
 impl Rest {
@@ -212,6 +225,7 @@ impl Rest {
         let (dead_letter, drop) = exhausted(section, scope, attempts);
         let order = order::read(section);
         let event_filter = filter::read(section);
+        let dedupe = dedupe(section);
         section.start();
         Self {
             group,
@@ -224,6 +238,7 @@ impl Rest {
             drop,
             order,
             event_filter,
+            dedupe,
         }
     }
 
@@ -239,6 +254,7 @@ impl Rest {
             order,
             order_place,
             event_filter: self.event_filter,
+            dedupe: self.dedupe,
             max_in_flight: in_flight.unwrap_or(MAX_IN_FLIGHT),
             max_in_flight_bytes: self.max_in_flight_bytes.map_or(MAX_IN_FLIGHT_BYTES, |m| m.value),
             ack_deadline: self.ack_deadline.map_or(ACK_DEADLINE, |deadline| deadline.value),
@@ -289,6 +305,20 @@ fn retry(section: &mut Section<'_>) -> (RetryPolicy, Option<Place>) {
     }
     table.finish(&|_| None);
     (policy, attempts.map(|attempts| attempts.place))
+}
+
+/// Which verdicts are remembered at qos 2.
+fn dedupe(section: &mut Section<'_>) -> DedupeWindow {
+    let default = DedupeWindow::default();
+    let Some(mut table) = section.table("dedupe") else { return default };
+    let events = table.integer("events", 1..=DEDUPE_EVENTS_MAX);
+    let age = table.duration("age", MILLISECOND..=DAY);
+    table.finish(&|_| None);
+    let events = events.and_then(|events| usize::try_from(events.value).ok());
+    DedupeWindow {
+        events: events.unwrap_or(default.events),
+        age: age.map_or(default.age, |age| age.value),
+    }
 }
 
 /// The dead-letter topic, and whether events are dropped.

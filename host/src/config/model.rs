@@ -4,7 +4,9 @@
 use super::backend::ConnectionSettings;
 use super::source::{Located, Place, Source};
 use crate::broker::driver::Features;
-use crate::broker::{EventFilter, Exhausted, Limits, Order, Qos, RetryPolicy, TopicFilter};
+use crate::broker::{
+    DedupeWindow, EventFilter, Exhausted, Limits, Order, Qos, RetryPolicy, TopicFilter,
+};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -117,6 +119,8 @@ pub struct SubscriptionConfig {
     pub order_place: Option<Place>,
     /// Which events are wanted (`filter`, all).
     pub event_filter: Option<EventFilter>,
+    /// Which verdicts are remembered at qos 2 (`dedupe`: 100,000 for 2 minutes).
+    pub dedupe: DedupeWindow,
     /// The most events in flight (`max_in_flight`, 64).
     pub max_in_flight: usize,
     /// The most bytes in flight (`max_in_flight_bytes`, 16 MiB).

@@ -478,7 +478,7 @@ impl Delivery {
     fn carries(&self, parcel: &Parcel) -> bool {
         let (old, new) = (&self.event, &parcel.event);
         let same_name = match parcel.identified {
-            true => old.source == new.source && old.id == new.id,
+            true => old.identity() == new.identity(),
             false => old.attributes == new.attributes,
         };
         self.qos == parcel.qos && self.topic == parcel.topic && same_name && old.data == new.data

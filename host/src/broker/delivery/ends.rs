@@ -147,7 +147,8 @@ impl Deliveries {
     ) {
         let Some(held) = self.slots.get_mut(key) else { return };
         if matches!(self.settings.exhausted, Exhausted::DeadLetter(_)) {
-            let event = Arc::new(dead_letter(&held.event, &held.topic, held.attempt, reason));
+            let (label, attempt) = (&self.settings.label, held.attempt);
+            let event = Arc::new(dead_letter(&held.event, &held.topic, label, attempt, reason));
             held.state =
                 State::Dead(Box::new(Letter { event, failures: 0, publishing: false, watcher }));
             self.leased -= 1;

@@ -15,6 +15,7 @@ mod slots;
 mod tests;
 
 pub(super) use actions::{Actions, DeadLetter, GivenUp, Watcher};
+pub(super) use letter::SUBSCRIPTION as DEAD_LETTER_SUBSCRIPTION;
 pub(super) use slots::SlotKey;
 
 use super::dedupe::{Dedupe, Found};

@@ -3,7 +3,7 @@
 use super::grants::{Granted, Grants};
 use super::plan::{BrokerPlan, ComponentFacts, ComponentPlan, Plan, SubscriptionPlan};
 use super::pulls::PullNames;
-use crate::broker::{DedupeWindow, SubscriptionSettings};
+use crate::broker::SubscriptionSettings;
 use crate::config::{
     Binding, Component, ComponentSettings, Config, Delivery, Error, Problem, Publish,
     SubscriptionConfig,
@@ -230,7 +230,7 @@ impl<'a> Join<'a> {
             retry: config.retry.clone(),
             exhausted: config.exhausted.clone(),
             not_from: only.filter(|_| self.config.is_built_in).map(str::to_owned),
-            dedupe: DedupeWindow::default(),
+            dedupe: config.dedupe,
         }
     }
 
