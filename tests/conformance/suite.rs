@@ -57,6 +57,7 @@ macro_rules! suite {
             tests!($harness; budget:
                 the_bound_holds_over_all_subscriptions_and_nothing_is_lost(),
                 a_stuck_subscription_stops_no_other(),
+                who_waits_for_room_gets_what_others_give_back(),
                 what_nobody_wants_or_handles_is_given_back());
             tests!($harness; limits:
                 an_event_above_the_limit_is_refused_and_the_rest_goes_on(),

@@ -105,6 +105,34 @@ pub(crate) async fn a_stuck_subscription_stops_no_other(h: &dyn Harness) {
     is_empty(&budget).await;
 }
 
+pub(crate) async fn who_waits_for_room_gets_what_others_give_back(h: &dyn Harness) {
+    let budget = Budget::new(4 * SIZE);
+    let broker = h.broker_within("a", &budget).await;
+    let greedy = subscribe(&broker, labelled("greedy", "t")).await;
+    let publisher = h.broker("publisher").await;
+    publish_large(&publisher, &ids("e", 5), QOS_1).await;
+    let all = fill(&greedy).await;
+    assert!((3..=4).contains(&all.len()), "{} fit", all.len());
+
+    let waiting = subscribe(&broker, labelled("waiting", "t")).await;
+    publish_large(&publisher, &ids("w", 2), QOS_1).await;
+    let _in_hand = take_id(&waiting, "w0").await;
+    let taker = tokio::spawn({
+        let waiting = waiting.clone();
+        async move { take(&waiting).await }
+    });
+    assert!(fill(&waiting).await.is_empty(), "there is room for one beyond the bound only");
+    // It has settled nothing itself.
+    for lease in all {
+        lease.settle(Verdict::Ack);
+    }
+    let start = tokio::time::Instant::now();
+    let lease = testkit::within("an event, as there is room", taker).await.unwrap();
+    assert_eq!(lease.event().id, "w1");
+    // At the deadline itself, a last look would find it as well.
+    assert!(start.elapsed() < DEADLINE / 2, "it was told of room after {:?}", start.elapsed());
+}
+
 pub(crate) async fn what_nobody_wants_or_handles_is_given_back(h: &dyn Harness) {
     let budget = Budget::new(3 * SIZE);
     let broker = h.broker_within("a", &budget).await;
