@@ -54,6 +54,11 @@ macro_rules! suite {
                 one_event_above_the_bound_passes_alone(),
                 takers_at_once_get_different_events(),
                 a_cancelled_wait_loses_nothing());
+            tests!($harness; budget:
+                the_bound_holds_over_all_subscriptions_and_nothing_is_lost(),
+                a_stuck_subscription_stops_no_other(),
+                who_waits_for_room_gets_what_others_give_back(),
+                what_nobody_wants_or_handles_is_given_back());
             tests!($harness; limits:
                 an_event_above_the_limit_is_refused_and_the_rest_goes_on(),
                 attributes_above_their_limits_are_refused(),

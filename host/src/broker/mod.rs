@@ -7,6 +7,7 @@
 // `Broker` is what the module is about: the file of that name is no second one.
 #[allow(clippy::module_inception)]
 mod broker;
+mod budget;
 mod dedupe;
 mod delivery;
 mod drain;
@@ -32,6 +33,7 @@ pub mod cloudevents;
 pub mod driver;
 
 pub use broker::Broker;
+pub use budget::{Budget, Reservation, Share};
 pub use error::BrokerError;
 pub use event::Event;
 pub use filter::{EventFilter, EventFilterError, FILTER_BYTES_MAX};

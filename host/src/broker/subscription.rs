@@ -6,7 +6,8 @@ use super::drain::Drain;
 use super::driver::{Incoming, Ready, Source, SubscribeRequest, Token};
 use super::waiters::{WaiterId, Waiters};
 use super::{
-    Broker, BrokerError, Exhausted, Lease, Order, Stats, SubscriptionSettings, Verdict, timer,
+    Broker, BrokerError, Exhausted, Lease, Order, Share, Stats, SubscriptionSettings, Verdict,
+    timer,
 };
 use parking_lot::Mutex;
 use std::fmt;
@@ -29,6 +30,7 @@ pub struct Subscription {
     settings: Arc<SubscriptionSettings>,
     broker: Arc<Broker>,
     source: Arc<dyn Source>,
+    share: Arc<Share>,
     state: Mutex<State>,
     waiters: Arc<Waiters>,
     /// Tells the timer to look again, or that this is gone.
@@ -62,6 +64,7 @@ impl Subscription {
     ) -> Result<Arc<Self>, BrokerError> {
         let waiters = Arc::new(Waiters::default());
         let ready = waiters.clone();
+        let share = Share::new(broker.budget());
         let request = SubscribeRequest {
             label: settings.label.clone(),
             filter: settings.filter.clone(),
@@ -70,6 +73,7 @@ impl Subscription {
             ordered: settings.order != Order::None,
             max_in_flight: settings.max_in_flight,
             max_in_flight_bytes: settings.max_in_flight_bytes,
+            share: share.clone(),
             not_from: settings.not_from.clone(),
             ready: Ready(Arc::new(move || ready.wake_all())),
         };
@@ -82,6 +86,7 @@ impl Subscription {
             settings,
             broker: broker.clone(),
             source,
+            share,
             state: Mutex::new(State { deliveries, closed: None, arrived: Vec::with_capacity(1) }),
             waiters,
             timer: Arc::new(Notify::new()),
@@ -154,6 +159,7 @@ impl Subscription {
     /// what waits for a retry stays unacknowledged.
     pub fn stop(&self) {
         self.source.stop();
+        self.share.withdraw();
         self.act(|state, actions| {
             let stopped = || BrokerError::Closed("the subscription was stopped".into());
             state.closed.get_or_insert_with(stopped);
@@ -256,6 +262,9 @@ impl Subscription {
     fn perform(&self, mut actions: Actions) {
         for (token, settlement) in actions.take_settlements() {
             self.source.settle(token, settlement);
+        }
+        if actions.freed() > 0 {
+            self.share.remove(actions.freed());
         }
         for (watcher, acknowledged) in actions.take_watchers() {
             // Who waited may have gone away.

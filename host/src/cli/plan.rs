@@ -4,7 +4,7 @@ use super::ConfigArgs;
 use super::failure::Failure;
 use super::files;
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError, Order};
+use crate::broker::{Broker, BrokerError, Budget, Order};
 use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
 use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
@@ -180,6 +180,7 @@ impl Planned {
     pub(super) fn into_setup(self, output: Output) -> Result<Setup, Failure> {
         let client_id = files::client_id_base(self.file.as_deref())?;
         let limits = self.config.limits();
+        let budget = Budget::new(self.config.max_in_flight_bytes);
         let brokers =
             self.plan
                 .brokers
@@ -188,7 +189,8 @@ impl Planned {
                     let connection = broker.connection.open(&client_id).map_err(|error| {
                         Failure::input(format!("broker {}: {error}", broker.id))
                     })?;
-                    Ok(Broker::new(broker.id.clone(), connection, limits.clone()))
+                    let (id, limits) = (broker.id.clone(), limits.clone());
+                    Ok(Broker::with_budget(id, connection, limits, budget.clone()))
                 })
                 .collect::<Result<_, Failure>>()?;
         let subscriptions = self

@@ -25,6 +25,9 @@ pub struct Config {
     pub drain: Duration,
     /// The largest event, in bytes (`max_event_size`, 10 MiB).
     pub max_event_size: usize,
+    /// The most bytes that all subscriptions hold together, buffered or in
+    /// flight (`max_in_flight_bytes`, 256 MiB).
+    pub max_in_flight_bytes: usize,
     /// The `[[capability]]` tables.
     pub capabilities: Vec<Capability>,
     /// The `[[component]]` tables, and what was added to them.
@@ -155,6 +158,9 @@ pub struct ComponentSettings {
     pub instances: usize,
     /// The most calls at a time in one asynchronous instance (`max_concurrency`, 64).
     pub max_concurrency: usize,
+    /// The most bytes of events that all its instances have in hand at a time
+    /// (`max_in_flight_bytes`, 64 MiB). One event above it is taken alone.
+    pub max_in_flight_bytes: usize,
     /// The most memory of one instance, in bytes (`memory_limit`, 64 MiB).
     pub memory_limit: usize,
     /// The longest that one `on-message` call may take (`timeout`, 10 s).
@@ -169,6 +175,7 @@ impl Default for ComponentSettings {
             instance: Instance::Reuse,
             instances: 4,
             max_concurrency: 64,
+            max_in_flight_bytes: 64 << 20,
             memory_limit: 64 << 20,
             timeout: Duration::from_secs(10),
             wasi: Wasi::default(),

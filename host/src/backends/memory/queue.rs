@@ -153,6 +153,10 @@ impl Queue {
                 state.hungry = true;
                 break;
             }
+            if !member.share.try_add(first.size) {
+                state.hungry = true;
+                break;
+            }
             let Some(entry) = state.pop_first() else { break };
             let mut incoming = entry.incoming(Token(u64::MAX), member.qos);
             if !settled {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::broker::{
-    Broker, Exhausted, Lease, Limits, RetryPolicy, Subscription, SubscriptionSettings, Verdict,
+    Broker, Budget, Exhausted, Lease, Limits, RetryPolicy, Share, Subscription,
+    SubscriptionSettings, Verdict,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -372,6 +373,7 @@ async fn unsettled_events_return_in_order_with_the_source() {
         ordered: false,
         max_in_flight: 2,
         max_in_flight_bytes: 1000,
+        share: Share::new(&Budget::unbounded()),
         not_from: None,
         ready: crate::broker::driver::Ready(Arc::new(|| {})),
     };
@@ -406,6 +408,7 @@ async fn a_source_holds_its_bound_in_bytes_and_says_when_there_is_room() {
         ordered: false,
         max_in_flight: 10,
         max_in_flight_bytes: 250,
+        share: Share::new(&Budget::unbounded()),
         not_from: None,
         ready: crate::broker::driver::Ready(Arc::new(count)),
     };

@@ -13,6 +13,7 @@
 
 mod client;
 mod connection;
+mod delivery;
 mod flights;
 mod inbox;
 mod mapping;

@@ -7,7 +7,7 @@ use super::mapping::Mapping;
 use super::parcel::{Arrival, Parcel};
 use super::session::{Control, Role, poll_at};
 use crate::broker::driver::{Incoming, Ready, Settlement, Source, SubscribeRequest, Token};
-use crate::broker::{BrokerError, Qos, Topic, TopicFilter};
+use crate::broker::{BrokerError, Qos, Share, Topic, TopicFilter};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -31,6 +31,15 @@ const NOTIFY_BATCH: usize = 16;
 struct Shared {
     inbox: Mutex<Inbox>,
     control: Arc<Control>,
+    /// What the inbox and the core hold of the process's budget.
+    share: Arc<Share>,
+}
+
+impl Shared {
+    fn stop(&self) {
+        let dropped = self.inbox.lock().stop();
+        self.share.remove(dropped);
+    }
 }
 
 /// What the core holds of a subscription. Dropping it ends the session, once
@@ -82,7 +91,9 @@ pub(super) fn subscription(
         bytes_max: request.max_in_flight_bytes,
         strict_acks,
     });
-    let shared = Arc::new(Shared { inbox: Mutex::new(inbox), control });
+    let (share, woken) = (request.share.clone(), control.clone());
+    share.on_room(Ready(Arc::new(move || woken.touch())));
+    let shared = Arc::new(Shared { inbox: Mutex::new(inbox), control, share });
     let (opened, receiver) = oneshot::channel();
     let wire_filter = match &request.group {
         Some(group) => format!("$share/{group}/{}", request.filter),
@@ -120,14 +131,16 @@ impl Subscriber {
     fn arrive(&mut self, packet: Packet) {
         let Some(parcel) = self.unpack(packet) else { return };
         let mut inbox = self.shared.inbox.lock();
-        match inbox.arrive(&parcel) {
+        let size = parcel.event.size();
+        // What came before it may not have found room yet.
+        let room = || self.parked.is_empty() && self.shared.share.try_add(size);
+        match inbox.arrive(&parcel, room) {
             Arrival::Known => {
                 self.shared.control.touch();
                 return;
             }
-            // What came before it has not found room yet.
-            Arrival::New if self.parked.is_empty() => inbox.push(parcel),
-            Arrival::New | Arrival::Full => {
+            Arrival::New => inbox.push(parcel),
+            Arrival::Full => {
                 drop(inbox);
                 self.park(parcel);
                 return;
@@ -241,7 +254,8 @@ impl Subscriber {
             });
         }
         while let Some(parcel) = self.parked.pop_front() {
-            match inbox.arrive(&parcel) {
+            let size = parcel.event.size();
+            match inbox.arrive(&parcel, || self.shared.share.try_add(size)) {
                 Arrival::Known => {}
                 Arrival::New => {
                     inbox.push(parcel);
@@ -409,14 +423,14 @@ impl Source for MqttSource {
     }
 
     fn stop(&self) {
-        self.shared.inbox.lock().stop();
+        self.shared.stop();
         self.shared.control.touch();
     }
 }
 
 impl Drop for MqttSource {
     fn drop(&mut self) {
-        self.shared.inbox.lock().stop();
+        self.shared.stop();
         self.shared.control.close();
     }
 }

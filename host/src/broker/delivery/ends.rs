@@ -209,6 +209,7 @@ impl Deliveries {
     fn remove(&mut self, key: SlotKey, actions: &mut Actions) -> Option<Held> {
         let held = self.slots.remove(key)?;
         self.bytes -= held.size;
+        actions.freed += held.size;
         self.leased -= usize::from(matches!(held.state, State::Leased { .. }));
         if let Some(lane) = held.lane
             && let Some(next) = self.lanes.leave(lane)

@@ -142,6 +142,7 @@ impl Deliveries {
     ) -> Option<Handout> {
         if self.settings.event_filter.as_ref().is_some_and(|f| !f.matches(&incoming.event)) {
             self.stats.filtered += 1;
+            actions.freed += incoming.event.size();
             if incoming.qos > Qos::AtMostOnce {
                 actions.settle(incoming.token, Settlement::Ack);
             }
