@@ -172,14 +172,15 @@ impl Delivery {
     }
 
     /// Whether it may have a dead letter, and such a one.
-    pub(crate) fn check_letter(&self, letter: &Event) -> Result<(), String> {
+    pub(crate) fn check_letter(&self, letter: &Event, label: &str) -> Result<(), String> {
         let State::Dead { reason, stored: false } = &self.state else {
             return Err(format!("a dead letter of {} in state {:?}", self.stamp, self.state));
         };
         let attempts = self.attempt.to_string();
-        let found = ["deadletterreason", "deadlettertopic", "deadletterattempts"]
-            .map(|name| letter.attribute(name));
-        let expected = [Some(reason.as_str()), Some(self.topic.as_str()), Some(&attempts)];
+        let names =
+            ["deadletterreason", "deadlettertopic", "deadlettersubscription", "deadletterattempts"];
+        let found = names.map(|name| letter.attribute(name));
+        let expected = [reason, self.topic.as_str(), label, &attempts].map(Some);
         if found == expected {
             return Ok(());
         }

@@ -55,12 +55,13 @@ pub(crate) struct Seen {
     pub(crate) at_bound: u64,
     pub(crate) oversize: u64,
     pub(crate) kills: u64,
+    pub(crate) at_budget: u64,
     pub(crate) drains: u64,
     pub(crate) ended: u64,
 }
 
 impl Seen {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 13] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 14] {
         [
             ("begun", &mut self.begun),
             ("retries", &mut self.retries),
@@ -74,6 +75,7 @@ impl Seen {
             ("in order", &mut self.in_order),
             ("at the bound", &mut self.at_bound),
             ("oversize", &mut self.oversize),
+            ("at the budget", &mut self.at_budget),
             ("drains", &mut self.drains),
         ]
     }
@@ -268,6 +270,22 @@ impl Checker {
             let (held, max) = (stats.in_flight + stats.waiting, watched.belief.max_in_flight());
             if held <= max { Ok(()) } else { Err(format!("{held} held, {max} allowed: {stats:?}")) }
         });
+    }
+
+    /// What the subscriptions of one process hold together stays below the bound
+    /// and one event for each of them.
+    pub(crate) fn within_budget(&self, openings: &[Opening], bytes_max: usize) {
+        let mut checks = self.lock();
+        let (mut bytes, mut exempt) = (0, 0);
+        for opening in openings {
+            let held = || checks.open[*opening].held.iter().map(|delivery| delivery.size);
+            bytes += held().sum::<usize>();
+            exempt += held().max().unwrap_or_default();
+        }
+        checks.seen.at_budget += u64::from(bytes >= bytes_max);
+        if bytes > bytes_max.saturating_add(exempt) {
+            checks.fail(format!("{bytes} bytes are held by {openings:?}, {bytes_max} allowed"));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Checks> {
@@ -606,7 +624,7 @@ impl Watched {
         let stamp = Stamp::of(letter);
         let index = self.position(stamp).ok_or_else(|| format!("a letter of {stamp}, not held"))?;
         self.refresh(index, seen);
-        self.held[index].check_letter(letter)?;
+        self.held[index].check_letter(letter, &self.belief.settings.label)?;
         let at_most_once = self.held[index].qos == Qos::AtMostOnce;
         if !stored {
             if self.stopped && (at_most_once || !self.belief.returns) {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use wasi_pubsub::broker::driver::{
     Connection, Features, Incoming, Ready, Settlement, Source, SubscribeRequest, Token,
 };
-use wasi_pubsub::broker::{BrokerError, Event, Qos, Topic, TopicFilter};
+use wasi_pubsub::broker::{BrokerError, Event, Qos, Share, Topic, TopicFilter};
 
 /// Events of qos 0 that a session keeps at most.
 const QOS_0_MAX: usize = 6;
@@ -87,6 +87,7 @@ struct Feed {
     max_in_flight: usize,
     max_in_flight_bytes: usize,
     ready: Ready,
+    share: Arc<Share>,
     unsettled: BTreeMap<Token, Stored>,
     /// What became of acknowledgements.
     acks: BTreeMap<Token, Ack>,
@@ -335,6 +336,9 @@ impl State {
             feed.limited = true;
             return None;
         }
+        if !feed.share.try_add(first.event.size()) {
+            return None;
+        }
         let stored = queue.pop_front()?;
         self.tokens += 1;
         let token = Token(self.tokens);
@@ -468,6 +472,7 @@ impl Connection for ModelConnection {
         self.up().await?;
         // Those of one group share a session.
         let name = request.group.clone().unwrap_or_else(|| request.label.clone());
+        request.share.on_room(request.ready.clone());
         let mut state = self.model.lock();
         let known = state.sessions.iter().position(|session| session.name == name);
         let session = known.unwrap_or_else(|| {
@@ -483,6 +488,7 @@ impl Connection for ModelConnection {
             max_in_flight: request.max_in_flight,
             max_in_flight_bytes: request.max_in_flight_bytes,
             ready: request.ready,
+            share: request.share,
             unsettled: BTreeMap::new(),
             acks: BTreeMap::new(),
             kept: Vec::new(),

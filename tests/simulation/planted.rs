@@ -25,6 +25,7 @@ planted! {
     forgotten_acknowledgements: ForgetsToAcknowledge;
     events_dropped_when_full: DropsWhenFull;
     forgotten_verdicts: ForgetsVerdicts;
+    an_overdrawn_budget: OverdrawsBudget;
     order_ignored: IgnoresOrder;
     mistaken_identities: MistakesIdentity;
     more_taken_than_allowed: TakesTooMuch;

@@ -32,6 +32,8 @@ pub(crate) enum Plant {
     MistakesIdentity,
     /// More is taken than was asked for.
     TakesTooMuch,
+    /// All subscriptions together hold more than they may.
+    OverdrawsBudget,
     /// An event is tried once more than it may be.
     TriesTooOften,
     /// `retry-after` is cut short.
@@ -62,6 +64,11 @@ impl Plant {
             }
             _ => {}
         }
+    }
+
+    /// The budget that the core works with instead.
+    pub(crate) fn budget(self, bytes_max: usize) -> usize {
+        if self == Self::OverdrawsBudget { bytes_max.saturating_mul(2) } else { bytes_max }
     }
 
     /// What the core is told instead.

@@ -25,6 +25,8 @@ pub(crate) struct Scenario {
     pub(crate) hosts: usize,
     pub(crate) steps: usize,
     pub(crate) plans: Vec<Plan>,
+    /// What the subscriptions of a host may hold together.
+    pub(crate) budget_bytes: usize,
     /// Of a hundred events, how many a guest does not simply acknowledge.
     pub(crate) guest_faults: u32,
     /// Of a hundred steps, how many are faults of the link or of the host.
@@ -73,6 +75,7 @@ impl Scenario {
             hosts: rng.usize(1..=2),
             steps: 200,
             plans,
+            budget_bytes: if rng.u8(0..3) == 0 { rng.usize(50..1000) } else { usize::MAX },
             guest_faults: [0, 10, 30, 60][rng.usize(..4)],
             faults: [0, 2, 5, 15][rng.usize(..4)],
         }

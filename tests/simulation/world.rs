@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use wasi_pubsub::backends::memory;
 use wasi_pubsub::broker::driver::Connection;
 use wasi_pubsub::broker::{
-    Broker, BrokerError, Exhausted, Limits, Qos, SubscriptionSettings, Topic,
+    Broker, BrokerError, Budget, Exhausted, Limits, Qos, SubscriptionSettings, Topic,
 };
 
 /// How long, in simulated time, all that is left may take once nothing fails any
@@ -94,6 +94,7 @@ struct Host {
     link: Option<usize>,
     watch: Arc<Watch>,
     broker: Arc<Broker>,
+    budget: Arc<Budget>,
     desks: Vec<(String, Desk)>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -152,6 +153,8 @@ impl World {
             for (_, desk) in &host.desks {
                 self.checker.within_bounds(desk.opening, &desk.subscription);
             }
+            let openings: Vec<_> = host.desks.iter().map(|(_, desk)| desk.opening).collect();
+            self.checker.within_budget(&openings, self.scenario.budget_bytes);
         }
         self.checker.violation().map_or(Ok(()), Err)
     }
@@ -280,9 +283,13 @@ impl World {
             Some(plant) => plant.connection(watch.clone()),
             None => watch.clone(),
         };
+        let (bytes_max, seed) = (self.scenario.budget_bytes, self.rng.u64(..));
+        let bytes_max = self.plant.map_or(bytes_max, |plant| plant.budget(bytes_max));
+        let budget = Budget::new(bytes_max);
         let broker =
-            Broker::with_seed("simulated", connection, Limits::default(), self.rng.u64(..));
-        let mut host = Host { number, link, watch, broker, desks: Vec::new(), tasks: Vec::new() };
+            Broker::with_seed("simulated", connection, Limits::default(), budget.clone(), seed);
+        let mut host =
+            Host { number, link, watch, broker, budget, desks: Vec::new(), tasks: Vec::new() };
         for settings in settings {
             self.open(&mut host, settings).await;
         }
@@ -442,6 +449,9 @@ impl Host {
             }
             let dropped = self.watch.dropped(label);
             checker.at_rest(desk.opening, &desk.subscription, dropped);
+        }
+        if self.budget.bytes_used() > 0 {
+            return Err(format!("nothing is held, and it counts in the budget: {:?}", self.budget));
         }
         for task in self.tasks.drain(..) {
             match timeout(DRAIN_MAX, task).await {
