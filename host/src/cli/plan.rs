@@ -4,7 +4,7 @@ use super::ConfigArgs;
 use super::failure::Failure;
 use super::files;
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, Budget, Order};
 use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
 use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
@@ -154,8 +154,16 @@ impl Planned {
                 Delivery::Push => "pushed to",
                 Delivery::Pull => "pulled by",
             };
-            let _ =
-                writeln!(text, "{kind}, qos {}, {delivery} {}", settings.qos, members.join(", "));
+            let (qos, members) = (settings.qos, members.join(", "));
+            let order = match &settings.order {
+                Order::None => String::new(),
+                order => format!(", order {order}"),
+            };
+            let filter = match &settings.event_filter {
+                Some(filter) => format!(", where {filter}"),
+                None => String::new(),
+            };
+            let _ = writeln!(text, "{kind}, qos {qos}{order}, {delivery} {members}{filter}");
         }
         for component in &plan.components {
             let kind = if component.is_command { "command" } else { "handler" };
@@ -177,6 +185,7 @@ impl Planned {
     ) -> Result<Setup, Failure> {
         let client_id = files::client_id_base(self.file.as_deref())?;
         let limits = self.config.limits();
+        let budget = Budget::new(self.config.max_in_flight_bytes);
         let brokers =
             self.plan
                 .brokers
@@ -185,7 +194,8 @@ impl Planned {
                     let connection = broker.connection.open(&client_id).map_err(|error| {
                         Failure::input(format!("broker {}: {error}", broker.id))
                     })?;
-                    Ok(Broker::new(broker.id.clone(), connection, limits.clone()))
+                    let (id, limits) = (broker.id.clone(), limits.clone());
+                    Ok(Broker::with_budget(id, connection, limits, budget.clone()))
                 })
                 .collect::<Result<_, Failure>>()?;
         let subscriptions = self
