@@ -7,7 +7,7 @@
 
 use super::places::client_id;
 use crate::broker::driver::{Connection, Features, Ready, Source, SubscribeRequest};
-use crate::broker::{BrokerError, Event, Qos, Topic, TopicFilter};
+use crate::broker::{BrokerError, Budget, Event, Qos, Share, Topic, TopicFilter};
 use crate::config::ConnectionSettings;
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
@@ -129,6 +129,8 @@ async fn subscribe(connection: &dyn Connection, topic: &Topic) -> Result<(), Bro
         filter,
         group: None,
         qos: Qos::AtLeastOnce,
+        ordered: false,
+        share: Share::new(&Budget::unbounded()),
         // What the session has collected stays in it.
         max_in_flight: 1,
         max_in_flight_bytes: 1,

@@ -51,6 +51,7 @@ impl Connection for BenchConnection {
     fn features(&self) -> Features {
         Features {
             queue: false,
+            ordered_queue: false,
             qos_max: Qos::EffectivelyOnce,
             delayed_redelivery: false,
             replay: false,

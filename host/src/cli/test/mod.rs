@@ -12,11 +12,13 @@ mod report;
 use super::delivered::{Delivered, Deliveries};
 use super::failure::Failure;
 use super::{ConfigArgs, files, inspect, plan};
-use crate::broker::{Broker, BrokerError, Limits, Qos, SubscriptionSettings, Topic, TopicFilter};
+use crate::broker::{
+    Broker, BrokerError, Budget, Limits, Qos, SubscriptionSettings, Topic, TopicFilter,
+};
 use crate::config::{self, Config};
 use crate::runtime::{
-    Code, ComponentSetup, ComponentStatus, Grant, Grants, GuestStream, Host, Output, Service,
-    Setup, SubscriptionSetup,
+    Code, ComponentSetup, ComponentStatus, Grant, Grants, GuestStream, Host, InstanceMode, Output,
+    Service, Setup, SubscriptionSetup,
 };
 use bench::{Bench, Fed};
 use clap::Args;
@@ -90,17 +92,18 @@ fn parse_topic(text: &str) -> Result<Topic, String> {
 
 pub(super) async fn test(args: TestArgs) -> Result<(), Failure> {
     let host = Host::new().map_err(|error| Failure::run(format!("{error:#}")))?;
-    let code = load(&host, &args.component)?;
     let settings = Settings::read(&args)?;
+    let code =
+        load(&host, &args.component, plan::instance_mode(settings.component.settings.instance))?;
     let (entries, expected) = events(&args, &settings.component.name)?;
     let fed: Vec<Fed> = entries.into_iter().map(|entry| entry.fed).collect();
     let found = run(&host, code, settings, &fed, args.json).await?;
     judge(&args, expected.as_deref(), &found)
 }
 
-fn load(host: &Host, path: &Path) -> Result<Code, Failure> {
+fn load(host: &Host, path: &Path, mode: InstanceMode) -> Result<Code, Failure> {
     let wrong = |reason: String| Failure::input(format!("{}: {reason}", path.display()));
-    let code = Code::load(host, files::code_cache().as_ref(), path).map_err(|error| {
+    let code = Code::load(host, files::code_cache().as_ref(), path, mode).map_err(|error| {
         let help = error.help().map(|help| format!("\n  help: {help}")).unwrap_or_default();
         wrong(format!("{error}{help}"))
     })?;
@@ -251,7 +254,13 @@ fn setup(
     // One event is under way at a time: the channel holds one at most.
     let observer = Deliveries(Arc::new(move |delivered| drop(tell.send(delivered))));
     Ok(Setup {
-        brokers: vec![Broker::with_seed("test", bench.connection(), limits, SEED)],
+        brokers: vec![Broker::with_seed(
+            "test",
+            bench.connection(),
+            limits,
+            Budget::unbounded(),
+            SEED,
+        )],
         subscriptions: vec![SubscriptionSetup {
             broker: 0,
             settings: SubscriptionSettings::new(all),
