@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Write};
 
 /// The members of a line that are not the event's. An attribute with such a name
 /// goes into `attributes`.
@@ -256,6 +256,16 @@ pub(super) fn shown_data(data: &[u8], chars_max: usize) -> String {
     match std::str::from_utf8(data) {
         Ok(text) => shown(text, chars_max),
         Err(_) => format!("({} bytes)", data.len()),
+    }
+}
+
+/// Writes to standard output, at once. Who has closed it has seen enough: that is
+/// no error.
+pub(super) fn print(text: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }
 

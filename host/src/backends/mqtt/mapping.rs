@@ -8,6 +8,8 @@
 mod attributes;
 mod json;
 
+pub(super) use attributes::{forget_retained, is_retained};
+
 use super::client::{Packet, Properties, Protocol};
 use super::settings::Format;
 use crate::broker::cloudevents::PARTITION_KEY;

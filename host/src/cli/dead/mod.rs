@@ -16,13 +16,12 @@ mod spool;
 pub(super) use keep::keeping;
 
 use super::failure::Failure;
-use super::{ConfigArgs, files};
+use super::{ConfigArgs, files, lines};
 use crate::broker::Topic;
 use clap::{Args, Subcommand};
 use letter::Letter;
 use places::Place;
 use spool::{Spool, Store};
-use std::io::Write;
 use std::time::Duration;
 
 /// List, show, redrive or drop dead letters of network brokers
@@ -168,19 +167,15 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     let mut boxes = Boxes::open(&args.from, args.topic.as_deref())?;
     let collected = boxes.collect(args.from.wait).await;
     let letters = boxes.letters();
-    let mut out = std::io::stdout().lock();
     if args.json || args.original {
         for letter in &letters {
-            let line = print::json(letter, args.original);
-            out.write_all(&line)?;
-            out.write_all(b"\n")?;
+            lines::print(&print::json(letter, args.original))?;
         }
     } else if !letters.is_empty() {
-        out.write_all(print::table(&letters).as_bytes())?;
+        lines::print(print::table(&letters).as_bytes())?;
     } else if collected.is_ok() {
         tracing::info!("there are no dead letters");
     }
-    out.flush()?;
     boxes.close()?;
     collected
 }
@@ -188,16 +183,13 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
 async fn show(args: ShowArgs) -> Result<(), Failure> {
     let mut boxes = Boxes::open(&args.from, None)?;
     let numbers = boxes.find(std::slice::from_ref(&args.letter), args.from.wait).await?;
-    let mut out = std::io::stdout().lock();
     for letter in boxes.letters().iter().filter(|letter| numbers.contains(&letter.number)) {
         if args.json {
-            out.write_all(&print::json(letter, false))?;
-            out.write_all(b"\n")?;
+            lines::print(&print::json(letter, false))?;
         } else {
-            out.write_all(print::whole(letter).as_bytes())?;
+            lines::print(print::whole(letter).as_bytes())?;
         }
     }
-    out.flush()?;
     boxes.close()
 }
 
@@ -228,7 +220,7 @@ async fn drop_letters(args: DropArgs) -> Result<(), Failure> {
             spool.remove(&own)?;
         }
         for number in own {
-            writeln!(std::io::stdout(), "dropped {number}")?;
+            lines::print(format!("dropped {number}\n").as_bytes())?;
         }
     }
     boxes.close()?;

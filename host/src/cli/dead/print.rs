@@ -27,17 +27,20 @@ pub(super) fn table(letters: &[&Letter]) -> String {
     lines::columns(&rows)
 }
 
-/// One line for a letter, in the format of all lines of events. `original`: the
-/// event as it was, with the topic that it was published to.
+/// One line for a letter, with its end, in the format of all lines of events.
+/// `original`: the event as it was, with the topic that it was published to.
 pub(super) fn json(letter: &Letter, original: bool) -> Vec<u8> {
-    if original {
+    let mut line = if original {
         let topic = letter.origin().unwrap_or(&letter.topic);
-        return lines::write(topic, &letter.original(), &[], Data::Readable);
-    }
-    let mut collected = Vec::new();
-    cloudevents::append_text(&mut collected, &letter.collected);
-    let own = [("number", letter.number.to_string().into_bytes()), ("collected", collected)];
-    lines::write(&letter.topic, &letter.event, &own, Data::Readable)
+        lines::write(topic, &letter.original(), &[], Data::Exact)
+    } else {
+        let mut collected = Vec::new();
+        cloudevents::append_text(&mut collected, &letter.collected);
+        let own = [("number", letter.number.to_string().into_bytes()), ("collected", collected)];
+        lines::write(&letter.topic, &letter.event, &own, Data::Readable)
+    };
+    line.push(b'\n');
+    line
 }
 
 /// All of one letter.

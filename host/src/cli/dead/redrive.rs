@@ -2,12 +2,12 @@
 
 use super::super::failure::Failure;
 use super::super::files;
+use super::super::lines::{self, shown};
 use super::letter::Letter;
 use super::places::Place;
 use super::{Boxes, Failed};
 use crate::broker::{Broker, Topic};
 use std::collections::HashSet;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,9 +41,13 @@ pub(super) async fn redrive(
             };
             match result {
                 Ok(topic) => {
-                    spool.remove(&[letter.number])?;
-                    let (number, id) = (letter.number, &letter.event.id);
-                    writeln!(std::io::stdout(), "redriven {number} to {topic} (id {id})")?;
+                    let (number, id) = (letter.number, shown(&letter.event.id, usize::MAX));
+                    spool.remove(&[number]).map_err(|error| {
+                        Failure::run(format!(
+                            "{number} was redriven to {topic}, and is still in the list: {error}"
+                        ))
+                    })?;
+                    lines::print(format!("redriven {number} to {topic} (id {id})\n").as_bytes())?;
                 }
                 Err(reason) => failed.push(Failed { number: letter.number, reason }),
             }

@@ -96,6 +96,9 @@ impl Spool {
             // It was being written when the process ended, and is at the broker.
             file.set_len(whole as u64)?;
         }
+        // What is here is acknowledged when it comes again: it has to be on the disk,
+        // whatever the process that wrote it came to.
+        file.sync_all()?;
         let mut spool = Self {
             path,
             topic: topic.to_owned(),

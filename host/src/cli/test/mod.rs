@@ -11,7 +11,7 @@ mod report;
 
 use super::delivered::{Delivered, Deliveries};
 use super::failure::Failure;
-use super::{ConfigArgs, files, inspect, plan};
+use super::{ConfigArgs, files, inspect, lines, plan};
 use crate::broker::{
     Broker, BrokerError, Budget, Limits, Qos, SubscriptionSettings, Topic, TopicFilter,
 };
@@ -303,7 +303,7 @@ fn judge(args: &TestArgs, expected: Option<&[Entry]>, found: &[Delivered]) -> Re
         return match expect::differences(expected, found) {
             Some(differences) => Err(Failure::run(differences)),
             None if args.json => Ok(()),
-            None => Ok(writeln!(std::io::stdout(), "as expected")?),
+            None => Ok(lines::print(b"as expected\n")?),
         };
     }
     let unanswered = found.iter().filter(|delivered| !delivered.outcome.is_answer()).count();

@@ -1,11 +1,10 @@
 //! What a test tells of each event, as soon as it is known.
 
 use super::super::delivered::{Delivered, Outcome, Published};
-use super::super::lines::{shown, shown_data};
+use super::super::lines::{self, shown, shown_data};
 use super::bench::Fed;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 /// How much of a topic, of a reason and of data a row shows, in characters.
 const TOPIC_CHARS_MAX: usize = 40;
@@ -47,7 +46,7 @@ impl Report {
         if self.json {
             let mut line = delivered.line();
             line.push(b'\n');
-            return write_out(&line);
+            return lines::print(&line);
         }
         let outcome = &delivered.outcome;
         let mut text = self.row(
@@ -90,14 +89,8 @@ impl Report {
     }
 
     fn write(&self, text: &str) -> std::io::Result<()> {
-        write_out(text.as_bytes())
+        lines::print(text.as_bytes())
     }
-}
-
-fn write_out(text: &[u8]) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text)?;
-    out.flush()
 }
 
 fn shown_topic(topic: &str) -> String {
