@@ -32,8 +32,7 @@ impl Broker {
         connection: Arc<dyn Connection>,
         limits: Limits,
     ) -> Arc<Self> {
-        // The keys of a RandomState come from the operating system.
-        Self::with_seed(name, connection, limits, RandomState::new().build_hasher().finish())
+        Self::with_budget(name, connection, limits, Budget::unbounded())
     }
 
     /// As [`new`](Self::new); what its subscriptions hold counts against a budget,
@@ -45,30 +44,23 @@ impl Broker {
         limits: Limits,
         budget: Arc<Budget>,
     ) -> Arc<Self> {
+        // The keys of a RandomState come from the operating system.
         let seed = RandomState::new().build_hasher().finish();
-        Self::build(name.into(), connection, limits, budget, seed)
+        Self::with_seed(name, connection, limits, budget, seed)
     }
 
-    /// As [`new`](Self::new); all randomness comes from the seed: the ids that
-    /// are filled in and the jitter of back-offs.
+    /// As [`with_budget`](Self::with_budget); all randomness comes from the seed:
+    /// the ids that are filled in and the jitter of back-offs.
     #[must_use]
     pub fn with_seed(
         name: impl Into<String>,
         connection: Arc<dyn Connection>,
         limits: Limits,
-        seed: u64,
-    ) -> Arc<Self> {
-        Self::build(name.into(), connection, limits, Budget::unbounded(), seed)
-    }
-
-    fn build(
-        name: String,
-        connection: Arc<dyn Connection>,
-        limits: Limits,
         budget: Arc<Budget>,
         seed: u64,
     ) -> Arc<Self> {
-        let (id_prefix, ids) = (format!("{seed:016x}-"), AtomicU64::new(0));
+        let (name, ids) = (name.into(), AtomicU64::new(0));
+        let id_prefix = format!("{seed:016x}-");
         Arc::new(Self { name, connection, limits, budget, seed, id_prefix, ids })
     }
 
@@ -102,12 +94,7 @@ impl Broker {
         timeout: Duration,
     ) -> Result<(), BrokerError> {
         self.check_qos(qos)?;
-        if event.id.is_empty() {
-            event.id = self.unique_id();
-        }
-        if event.source.is_empty() {
-            event.source.push_str(publisher);
-        }
+        self.complete(publisher, &mut event);
         self.limits.check(&event)?;
         let publish = self.connection.publish(topic, Arc::new(event), qos, Some(publisher));
         let mut publish = std::pin::pin!(publish);
@@ -123,6 +110,17 @@ impl Broker {
                 self.name
             ))),
             Ok(result) => result,
+        }
+    }
+
+    /// Fills in an empty id with a unique one, and an empty source with
+    /// `publisher`. [`publish`](Self::publish) does so too.
+    pub fn complete(&self, publisher: &str, event: &mut Event) {
+        if event.id.is_empty() {
+            event.id = self.unique_id();
+        }
+        if event.source.is_empty() {
+            event.source.push_str(publisher);
         }
     }
 

@@ -199,7 +199,7 @@ impl Subscription {
     }
 
     pub(super) fn give_back(&self, key: SlotKey, isolate: bool) {
-        self.act(|state, actions| state.deliveries.give_back(key, isolate, actions));
+        self.act(|state, actions| state.deliveries.give_back(key, isolate, now, actions));
     }
 
     pub(super) fn tick(&self) -> Option<Instant> {

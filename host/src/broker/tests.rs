@@ -156,7 +156,7 @@ fn settings() -> SubscriptionSettings {
 fn broker() -> (Arc<Fake>, Arc<Broker>) {
     let fake = Arc::new(Fake::default());
     let connection = Arc::new(FakeConnection(fake.clone()));
-    (fake, Broker::with_seed("fake", connection, Limits::default(), 1))
+    (fake, Broker::with_seed("fake", connection, Limits::default(), Budget::unbounded(), 1))
 }
 
 async fn open(settings: SubscriptionSettings) -> (Arc<Fake>, Arc<Subscription>) {

@@ -281,11 +281,17 @@ impl Deliveries {
 
     /// Takes a lease back without charging an attempt. A lease that is over is
     /// left alone.
-    pub(super) fn give_back(&mut self, key: SlotKey, isolate: bool, actions: &mut Actions) {
-        let Some(held) = self.slots.get_mut(key) else { return };
-        if !matches!(held.state, State::Leased { .. }) {
+    pub(super) fn give_back(
+        &mut self,
+        key: SlotKey,
+        isolate: bool,
+        now: impl Fn() -> Instant + Copy,
+        actions: &mut Actions,
+    ) {
+        if self.check_lease(key, now, actions).is_err() {
             return;
         }
+        let Some(held) = self.slots.get_mut(key) else { return };
         held.isolated |= isolate;
         // At qos 0 an instance that failed has had its one delivery.
         let over = held.qos == Qos::AtMostOnce && isolate;

@@ -73,6 +73,12 @@ impl Machine {
         (result, actions)
     }
 
+    fn give_back(&mut self, key: SlotKey, isolate: bool) -> Actions {
+        let (mut actions, now) = (Actions::default(), self.now);
+        self.deliveries.give_back(key, isolate, || now, &mut actions);
+        actions
+    }
+
     fn next(&mut self) -> Option<Handout> {
         self.next_with(&mut Actions::default())
     }
@@ -212,9 +218,7 @@ fn what_is_given_back_comes_again_first_in_order_and_uncharged() {
     let mut machine = Machine::new(settings(), false);
     let keys: Vec<_> = ["a", "b", "c"].iter().map(|id| machine.lease(id)).collect();
     for index in [1, 0, 2] {
-        let mut actions = Actions::default();
-        machine.deliveries.give_back(keys[index], index == 1, &mut actions);
-        assert!(actions.wakes());
+        assert!(machine.give_back(keys[index], index == 1).wakes());
     }
     let again: Vec<_> = std::iter::from_fn(|| machine.next())
         .map(|handout| (handout.event.id.clone(), handout.attempt, handout.isolated))
@@ -227,11 +231,9 @@ fn what_is_given_back_comes_again_first_in_order_and_uncharged() {
 fn the_broker_gets_back_what_is_given_back_unless_it_is_isolated() {
     let mut machine = Machine::new(settings(), true);
     let (plain, isolated) = (machine.lease("a"), machine.lease("b"));
-    let mut actions = Actions::default();
-    machine.deliveries.give_back(plain, false, &mut actions);
-    machine.deliveries.give_back(isolated, true, &mut actions);
     let returned = Settlement::Return { delay: Duration::ZERO, charged: false };
-    assert_eq!(settlements(actions), [(1, returned)]);
+    assert_eq!(settlements(machine.give_back(plain, false)), [(1, returned)]);
+    assert_eq!(settlements(machine.give_back(isolated, true)), []);
     let again = machine.next().unwrap();
     assert!(again.isolated && again.event.id == "b");
 }
@@ -257,9 +259,12 @@ fn a_lease_expires_is_charged_and_its_verdict_comes_too_late() {
     assert_eq!(again.attempt, 2);
     assert_eq!(machine.settle(key, ack()).0, Err(BrokerError::LeaseExpired));
     assert!(machine.advance().wakes());
-    assert_eq!(machine.next().unwrap().attempt, 3);
+    let last = machine.next().unwrap();
+    assert_eq!(last.attempt, 3);
     machine.now += 30 * SECOND;
-    let letters = machine.tick().1.take_dead_letters();
+    // Nor is it given back then.
+    let mut given_back = machine.give_back(last.key, false);
+    let letters = given_back.take_dead_letters();
     let reason = letters[0].event.attribute("deadletterreason");
     assert_eq!(reason, Some("the acknowledgement deadline has passed"));
 }
@@ -357,7 +362,7 @@ fn stopping_leaves_to_the_broker_what_no_taker_has() {
     for broker_returns in [false, true] {
         let mut machine = Machine::new(settings(), broker_returns);
         let (leased, isolated, dead) = (machine.lease("a"), machine.lease("b"), machine.lease("c"));
-        machine.deliveries.give_back(isolated, true, &mut Actions::default());
+        machine.give_back(isolated, true);
         let letter = machine.settle(dead, reject()).1.take_dead_letters().pop().unwrap();
 
         let mut actions = Actions::default();
@@ -437,9 +442,7 @@ fn simulate(rng: &mut fastrand::Rng, seed: &str) {
             }
             7 if !leases.is_empty() => {
                 let key = leases.swap_remove(rng.usize(..leases.len()));
-                let mut actions = Actions::default();
-                machine.deliveries.give_back(key, rng.bool(), &mut actions);
-                all.push(actions);
+                all.push(machine.give_back(key, rng.bool()));
             }
             8 if !letters.is_empty() => {
                 let letter: DeadLetter = letters.swap_remove(rng.usize(..letters.len()));

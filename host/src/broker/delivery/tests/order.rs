@@ -77,12 +77,12 @@ fn whatever_becomes_of_an_event_holds_back_the_later_ones_until_it_is_over() {
         assert_eq!((again.event.id.as_str(), again.attempt), ("a:1", 2));
         assert_eq!(machine.ids(), [""; 0]);
 
-        machine.deliveries.give_back(again.key, false, &mut Actions::default());
+        machine.give_back(again.key, false);
         let again = machine.next().unwrap();
         assert_eq!((again.event.id.as_str(), again.attempt), ("a:1", 2), "given back");
         assert_eq!(machine.ids(), [""; 0]);
 
-        machine.deliveries.give_back(again.key, true, &mut Actions::default());
+        machine.give_back(again.key, true);
         let again = machine.next().unwrap();
         assert!(again.isolated && again.event.id == "a:1");
         assert_eq!(machine.ids(), [""; 0]);
@@ -193,7 +193,7 @@ fn what_is_behind_counts_against_the_bound() {
 fn an_isolated_event_stays_isolated_over_its_retries() {
     let mut machine = Machine::new(settings(), true);
     let key = machine.lease("1");
-    machine.deliveries.give_back(key, true, &mut Actions::default());
+    machine.give_back(key, true);
     let again = machine.next().unwrap();
     assert!(settlements(machine.settle(again.key, retry()).1).is_empty());
     machine.advance();
