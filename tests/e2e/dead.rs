@@ -322,3 +322,23 @@ async fn the_session_is_the_same_for_every_host_and_for_mqtt_3() {
         assert!(scene.broker().log().contain(Err, id), "{version}");
     }
 }
+
+#[tokio::test]
+async fn the_letter_of_a_retained_event_is_not_retained() {
+    let mut scene = Scene::mosquitto().await;
+    write(&scene, "");
+    let config = fs::read_to_string(scene.folder().join("capabilities.toml")).unwrap();
+    let config = config.replace("queue = \"jobs/+\"", "topic = \"jobs/+\"");
+    fs::write(scene.folder().join("capabilities.toml"), config).unwrap();
+    scene.publish(&["jobs/0", "-a", "mqtt.retain=true", "-m", "reject one"], "").await;
+    let mut host = scene.run_ready().await;
+    died(&mut scene, &mut host, 1).await;
+    assert_eq!(letters(&scene, &[]).await.len(), 1);
+    let mut late = scene.command(&["subscribe", "dead/#", "--timeout", "0.5"]).start();
+    late.expect_exit(1).await;
+    assert_eq!(late.lines().of(Out), [""; 0]);
+    // The event itself still is.
+    let mut late = scene.command(&["subscribe", "jobs/#", "-n", "1"]).start();
+    late.expect_exit(0).await;
+    assert_eq!(late.lines().of(Out), ["jobs/0 reject one"]);
+}
