@@ -226,8 +226,10 @@ pub(super) fn read_all(name: &str, mut input: impl BufRead) -> Result<Vec<(usize
             let text = format!("{name}: it is larger than {INPUT_BYTES_MAX} bytes");
             return Err(Failure::input(text));
         }
-        if !line.trim_ascii().is_empty() {
-            let read = read(&line).map_err(|fault| fault.failure(name, number))?;
+        // Where a line is too short, its end is the place to look at.
+        let line = line.trim_ascii_end();
+        if !line.is_empty() {
+            let read = read(line).map_err(|fault| fault.failure(name, number))?;
             lines.push((number, read));
         }
     }
@@ -361,8 +363,8 @@ mod tests {
     fn empty_lines_are_left_out_and_others_keep_their_numbers() {
         let lines = read_all("in", &b"\n{\"topic\":\"a\"}\r\n  \n{}"[..]).unwrap();
         assert_eq!(lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 4]);
-        let error = read_all("in", &b"{}\n{\n"[..]).unwrap_err().render(false);
-        assert!(error.starts_with("error: in:2:"), "{error}");
+        let error = read_all("in", &b"{}\n{\"a\"\n"[..]).unwrap_err().render(false);
+        assert!(error.starts_with("error: in:2:4: it is no JSON object: EOF"), "{error}");
         assert!(error.contains("\n  help: a line is an event"), "{error}");
     }
 
