@@ -24,6 +24,7 @@ pub(crate) struct Checker {
 #[derive(Default)]
 struct Checks {
     violation: Option<String>,
+    trace: Option<Arc<Trace>>,
     open: Vec<Watched>,
     sessions: BTreeMap<String, Session>,
     leases: u64,
@@ -110,7 +111,8 @@ struct Watched {
 
 impl Checker {
     pub(crate) fn new(trace: Arc<Trace>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), trace })
+        let checks = Checks { trace: Some(trace.clone()), ..Checks::default() };
+        Arc::new(Self { state: Mutex::new(checks), trace })
     }
 
     /// What was found to be wrong first.
@@ -306,6 +308,9 @@ impl Checker {
 
 impl Checks {
     fn fail(&mut self, what: String) {
+        if let Some(trace) = &self.trace {
+            trace.step(|| format!("WRONG: {what}"));
+        }
         self.violation.get_or_insert(what);
     }
 
