@@ -8,7 +8,7 @@ use crate::broker::{Broker, BrokerError, Budget, Order};
 use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
 use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
-    NetworkGrant, Output, Setup, SubscriptionSetup, WasiGrants,
+    NetworkGrant, Observer, Output, Setup, SubscriptionSetup, WasiGrants,
 };
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,8 @@ fn load_components(host: &Host, config: &Config) -> (Vec<Code>, Vec<ComponentFac
     let cache = files::code_cache();
     let (mut codes, mut facts, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for component in &config.components {
-        let loaded = Code::load(host, cache.as_ref(), &component.path).and_then(|code| {
+        let mode = instance_mode(component.settings.instance);
+        let loaded = Code::load(host, cache.as_ref(), &component.path, mode).and_then(|code| {
             // What is not there at all is reported in other words.
             if code.interfaces().foreign.is_empty() {
                 code.check(host)?;
@@ -177,7 +178,11 @@ impl Planned {
 
     /// Everything that the runtime needs. Connections are opened, without
     /// waiting for brokers.
-    pub(super) fn into_setup(self, output: Output) -> Result<Setup, Failure> {
+    pub(super) fn into_setup(
+        self,
+        output: Output,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Result<Setup, Failure> {
         let client_id = files::client_id_base(self.file.as_deref())?;
         let limits = self.config.limits();
         let budget = Budget::new(self.config.max_in_flight_bytes);
@@ -221,7 +226,14 @@ impl Planned {
                 grants: Arc::new(PlannedGrants(component.grants)),
             })
             .collect();
-        Ok(Setup { brokers, subscriptions, components, drain: self.config.drain, output })
+        Ok(Setup {
+            brokers,
+            subscriptions,
+            components,
+            drain: self.config.drain,
+            output,
+            observers,
+        })
     }
 }
 
@@ -236,10 +248,7 @@ impl Grants for PlannedGrants {
 
 fn settings(from: &config::ComponentSettings) -> ComponentSettings {
     ComponentSettings {
-        instance: match from.instance {
-            Instance::Reuse => InstanceMode::Reuse,
-            Instance::Fresh => InstanceMode::Fresh,
-        },
+        instance: instance_mode(from.instance),
         instances: from.instances,
         max_concurrency: from.max_concurrency,
         memory_limit: from.memory_limit,
@@ -259,6 +268,13 @@ fn settings(from: &config::ComponentSettings) -> ComponentSettings {
                 .collect(),
             network: network(&from.wasi.network),
         },
+    }
+}
+
+fn instance_mode(from: Instance) -> InstanceMode {
+    match from {
+        Instance::Reuse => InstanceMode::Reuse,
+        Instance::Fresh => InstanceMode::Fresh,
     }
 }
 
