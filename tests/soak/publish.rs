@@ -16,6 +16,8 @@ use wasi_pubsub::broker::{Broker, BrokerError, Event, Limits, Qos, Topic};
 const AT_ONCE: usize = 32;
 /// How many events the handlers may be behind: mosquitto keeps them in memory.
 const BEHIND_MAX: usize = 20_000;
+/// One event in so many takes a moment.
+const SLOW_ONE_IN: usize = 50;
 /// How long one try waits for the broker's word.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -87,6 +89,13 @@ async fn publish(shared: Arc<Shared>) {
     }
 }
 
+/// What the guest is to do. Some events take a moment, so that one is in flight
+/// when the host is killed.
+fn work(number: usize) -> String {
+    let sleep = if number.is_multiple_of(SLOW_ONE_IN) { "; sleep 20" } else { "" };
+    format!("print {number}{sleep}")
+}
+
 /// Publishes an event until the broker has confirmed it.
 async fn confirm(shared: &Shared, topic: &Topic, number: usize) {
     loop {
@@ -94,8 +103,7 @@ async fn confirm(shared: &Shared, topic: &Topic, number: usize) {
             id: number.to_string(),
             source: "soak".into(),
             kind: "number".into(),
-            // What the guest is to do.
-            data: format!("print {number}").into(),
+            data: work(number).into(),
             ..Event::default()
         };
         let publish =
