@@ -1,6 +1,7 @@
 //! `wasi-pubsub run`
 
 use super::failure::Failure;
+use super::record::Recording;
 use super::signals::Signals;
 use super::{ConfigArgs, plan};
 use crate::runtime::{GuestStream, Host, Outcome, Output, Service};
@@ -15,6 +16,7 @@ Examples:
   wasi-pubsub run                              the components of capabilities.toml
   wasi-pubsub run a.wasm b.wasm                these, with the bindings of capabilities.toml
   wasi-pubsub run -c plant.toml billing.wasm
+  wasi-pubsub run --record deliveries.jsonl    and write down what becomes of each event
 
 Without capabilities.toml the built-in broker is used: everything may be
 published, and handlers are pushed every topic, without their own events.
@@ -25,6 +27,10 @@ pub(super) struct RunArgs {
     /// Components to run, beside those of the configuration
     #[arg(value_name = "COMPONENT")]
     components: Vec<PathBuf>,
+    /// Add each delivery to this file: the event, the verdict and what was published, one JSON
+    /// object a line, as `wasi-pubsub test` reads it
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -35,9 +41,14 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let host = Host::new().map_err(|error| Failure::run(format!("{error:#}")))?;
     let planned = plan::load(&host, &args.config, &args.components)?;
     planned.announce();
-    let setup = planned.into_setup(guest_output(), Vec::new())?;
+    let recording = args.record.as_deref().map(Recording::begin).transpose()?;
+    let observers = recording.iter().map(Recording::observer).collect();
+    let setup = planned.into_setup(guest_output(), observers)?;
     let service = Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
     let outcome = service.run(signals.first(), || tracing::info!("ready")).await;
+    if let Some(recording) = recording {
+        recording.finish().await;
+    }
     report(&outcome)
 }
 
