@@ -2,6 +2,7 @@
 
 use super::driver::{Connection, Features};
 use super::{BrokerError, Event, Limits, Qos, Subscription, SubscriptionSettings, Topic};
+use parking_lot::RwLock;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -15,7 +16,7 @@ use std::time::Duration;
 pub struct Broker {
     name: String,
     connection: Arc<dyn Connection>,
-    limits: Limits,
+    limits: RwLock<Limits>,
     seed: u64,
     /// What all ids begin with that are filled in.
     id_prefix: String,
@@ -43,8 +44,13 @@ impl Broker {
         limits: Limits,
         seed: u64,
     ) -> Arc<Self> {
-        let (name, ids) = (name.into(), AtomicU64::new(0));
+        let (name, ids, limits) = (name.into(), AtomicU64::new(0), RwLock::new(limits));
         Arc::new(Self { name, connection, limits, seed, id_prefix: format!("{seed:016x}-"), ids })
+    }
+
+    /// Changes the limits of what is published from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write() = limits;
     }
 
     /// The capability's id.
@@ -83,7 +89,7 @@ impl Broker {
         if event.source.is_empty() {
             event.source.push_str(publisher);
         }
-        self.limits.check(&event)?;
+        self.limits.read().check(&event)?;
         let publish = self.connection.publish(topic, Arc::new(event), qos, Some(publisher));
         let mut publish = std::pin::pin!(publish);
         // Most are taken at once, and need no timer.

@@ -3,7 +3,7 @@
 
 use super::delivery::{Actions, DeadLetter, Deliveries, GivenUp, Handout, SlotKey, Watcher};
 use super::drain::Drain;
-use super::driver::{Incoming, Ready, Source, SubscribeRequest, Token};
+use super::driver::{Incoming, Parting, Ready, Source, SubscribeRequest, Token};
 use super::waiters::{WaiterId, Waiters};
 use super::{Broker, BrokerError, Exhausted, Lease, Stats, SubscriptionSettings, Verdict, timer};
 use parking_lot::Mutex;
@@ -134,6 +134,12 @@ impl Subscription {
             state.closed.get_or_insert_with(stopped);
             state.deliveries.stop(actions);
         });
+    }
+
+    /// As [`stop`](Self::stop), where the process goes on without this one.
+    pub fn part(&self, parting: Parting) {
+        self.source.part(parting);
+        self.stop();
     }
 
     /// Waits until every lease is settled or given back and every dead letter

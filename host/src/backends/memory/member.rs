@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// One open source of a queue.
 pub(super) struct Member {
     pub(super) number: u64,
+    pub(super) label: String,
     pub(super) qos: Qos,
     pub(super) max_in_flight: usize,
     pub(super) max_in_flight_bytes: usize,
@@ -36,6 +37,7 @@ impl Member {
     pub(super) fn new(number: u64, request: SubscribeRequest) -> Self {
         Self {
             number,
+            label: request.label,
             qos: request.qos,
             max_in_flight: request.max_in_flight.max(1),
             max_in_flight_bytes: request.max_in_flight_bytes,

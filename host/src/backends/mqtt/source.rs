@@ -6,7 +6,7 @@ use super::inbox::{Inbox, InboxSettings};
 use super::mapping::Mapping;
 use super::parcel::{Arrival, Parcel};
 use super::session::{Control, Role, poll_at};
-use crate::broker::driver::{Incoming, Ready, Settlement, Source, SubscribeRequest, Token};
+use crate::broker::driver::{Incoming, Parting, Ready, Settlement, Source, SubscribeRequest, Token};
 use crate::broker::{BrokerError, Qos, Topic, TopicFilter};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -332,6 +332,12 @@ impl Role for Subscriber {
         self.shared.inbox.lock().is_settled()
     }
 
+    /// MQTT 3.1.1 has no word for a session that is to end: without its
+    /// subscription it collects nothing more.
+    fn leave(&mut self, handle: &Handle) {
+        handle.unsubscribe(&self.wire_filter);
+    }
+
     /// Whoever opens a subscription wants to know; one that was open waits.
     fn refused(&mut self, _: &BrokerError) -> bool {
         self.opened.is_some()
@@ -381,6 +387,13 @@ impl Source for MqttSource {
     fn stop(&self) {
         self.shared.inbox.lock().stop();
         self.shared.control.touch();
+    }
+
+    /// A successor finds the session, which has the same client identifier.
+    fn part(&self, parting: Parting) {
+        if parting == Parting::Removed {
+            self.shared.control.forget();
+        }
     }
 }
 
