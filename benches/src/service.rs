@@ -69,6 +69,7 @@ pub async fn start(
         components: vec![component],
         drain: Duration::from_secs(5),
         output: Output::new(|_, _, _| {}),
+        observers: Vec::new(),
     };
     let service = Service::new(&host, setup)?;
     let (stop, stopped) = oneshot::channel();

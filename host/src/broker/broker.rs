@@ -83,12 +83,7 @@ impl Broker {
         timeout: Duration,
     ) -> Result<(), BrokerError> {
         self.check_qos(qos)?;
-        if event.id.is_empty() {
-            event.id = self.unique_id();
-        }
-        if event.source.is_empty() {
-            event.source.push_str(publisher);
-        }
+        self.complete(publisher, &mut event);
         self.limits.read().check(&event)?;
         let publish = self.connection.publish(topic, Arc::new(event), qos, Some(publisher));
         let mut publish = std::pin::pin!(publish);
@@ -104,6 +99,17 @@ impl Broker {
                 self.name
             ))),
             Ok(result) => result,
+        }
+    }
+
+    /// Fills in an empty id with a unique one, and an empty source with
+    /// `publisher`. [`publish`](Self::publish) does so too.
+    pub fn complete(&self, publisher: &str, event: &mut Event) {
+        if event.id.is_empty() {
+            event.id = self.unique_id();
+        }
+        if event.source.is_empty() {
+            event.source.push_str(publisher);
         }
     }
 

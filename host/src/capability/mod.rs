@@ -11,6 +11,7 @@ mod delivery;
 mod handler;
 mod inspect;
 mod links;
+mod observe;
 mod session;
 mod v0_2;
 mod v0_3;
@@ -19,6 +20,7 @@ pub use closing::Closing;
 pub use handler::{Call, Handler, HandlerExport};
 pub use inspect::{Interfaces, Version, inspect};
 pub use links::{Links, Route};
+pub use observe::{Cause, Ended, Handling, Observation, Observer, Observers, Publishing};
 pub use session::{Role, Session};
 
 use std::sync::Arc;

@@ -4,7 +4,8 @@
 use super::bindings::{Error, Event as WitEvent};
 use super::closing::Taker;
 use super::convert;
-use super::links::Links;
+use super::links::{Links, Route};
+use super::observe::{Observation, Observers};
 use crate::broker::{BrokerError, Lease, Qos, Subscription, Verdict};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -39,6 +40,17 @@ pub struct Session {
     streams: Mutex<Vec<Weak<Mutex<Vec<Lease>>>>>,
     any_abandoned: AtomicBool,
     abandoned: Mutex<HashSet<GuestTaskId>>,
+    observers: Observers,
+    observed: Mutex<Observed>,
+}
+
+/// The handlings under way that observers follow.
+#[derive(Default)]
+struct Observed {
+    /// Where one event is handled at a time.
+    only: Option<Arc<Observation>>,
+    /// Where many are, by the task of each call.
+    calls: HashMap<GuestTaskId, Arc<Observation>>,
 }
 
 /// What `receive` keeps for one subscription.
@@ -51,7 +63,7 @@ struct Slot {
 impl Session {
     /// The state of a new instance.
     #[must_use]
-    pub fn new(links: Arc<dyn Links>, role: Role) -> Arc<Self> {
+    pub fn new(links: Arc<dyn Links>, role: Role, observers: Observers) -> Arc<Self> {
         Arc::new(Self {
             links,
             role,
@@ -59,18 +71,67 @@ impl Session {
             streams: Mutex::default(),
             any_abandoned: AtomicBool::new(false),
             abandoned: Mutex::default(),
+            observers,
+            observed: Mutex::default(),
         })
     }
 
-    /// Publishes an event where the component's grants send it.
-    pub(super) async fn publish(&self, topic: &str, event: WitEvent) -> Result<(), Error> {
-        let route = self.links.route(topic)?;
-        let event = convert::from_wit(event);
-        route
-            .broker
-            .publish(self.links.component(), &route.topic, event, route.qos, route.timeout)
-            .await?;
-        Ok(())
+    /// Publishes an event where the component's grants send it. `task` is the
+    /// call that publishes, where many are under way and observers want to know.
+    pub(super) async fn publish(
+        &self,
+        topic: &str,
+        event: WitEvent,
+        task: Option<GuestTaskId>,
+    ) -> Result<(), Error> {
+        let Route { broker, topic, qos, timeout } = self.links.route(topic)?;
+        let component = self.links.component();
+        let mut event = convert::from_wit(event);
+        if self.observers.is_empty() {
+            return Ok(broker.publish(component, &topic, event, qos, timeout).await?);
+        }
+        broker.complete(component, &mut event);
+        let observation = self.observation(task);
+        let publishing =
+            self.observers.publishing(observation.as_deref(), component, &topic, &mut event);
+        let result = broker.publish(component, &topic, event, qos, timeout).await;
+        publishing.end(result.as_ref().copied());
+        Ok(result?)
+    }
+
+    /// The handler is about to be called with an event. `task` is the call, where
+    /// many are under way.
+    pub fn observe(&self, observation: &Arc<Observation>, task: Option<GuestTaskId>) {
+        let mut observed = self.observed.lock();
+        match task {
+            Some(task) => {
+                observed.calls.insert(task, Arc::clone(observation));
+            }
+            None => observed.only = Some(Arc::clone(observation)),
+        }
+    }
+
+    /// The call is over.
+    pub fn observed(&self, task: Option<GuestTaskId>) {
+        let mut observed = self.observed.lock();
+        match task {
+            Some(task) => drop(observed.calls.remove(&task)),
+            None => observed.only = None,
+        }
+    }
+
+    /// Whether observers follow any of many calls; to be asked before the task
+    /// of a call is looked for.
+    pub(super) fn tells_calls_apart(&self) -> bool {
+        self.role == Role::ConcurrentHandler && !self.observers.is_empty()
+    }
+
+    fn observation(&self, task: Option<GuestTaskId>) -> Option<Arc<Observation>> {
+        let observed = self.observed.lock();
+        match task {
+            Some(task) => observed.calls.get(&task).cloned(),
+            None => observed.only.clone(),
+        }
     }
 
     /// Acknowledges what the last call on this subscription returned, unless the

@@ -8,7 +8,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
 use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
-    NetworkGrant, Output, Setup, SubscriptionSetup, WasiGrants,
+    NetworkGrant, Observer, Output, Setup, SubscriptionSetup, WasiGrants,
 };
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -169,7 +169,11 @@ impl Planned {
 
     /// Everything that the runtime needs. Connections are opened, without
     /// waiting for brokers.
-    pub(super) fn into_setup(self, output: Output) -> Result<Setup, Failure> {
+    pub(super) fn into_setup(
+        self,
+        output: Output,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Result<Setup, Failure> {
         let client_id = files::client_id_base(self.file.as_deref())?;
         let limits = self.config.limits();
         let brokers =
@@ -211,7 +215,14 @@ impl Planned {
                 grants: Arc::new(PlannedGrants(component.grants)),
             })
             .collect();
-        Ok(Setup { brokers, subscriptions, components, drain: self.config.drain, output })
+        Ok(Setup {
+            brokers,
+            subscriptions,
+            components,
+            drain: self.config.drain,
+            output,
+            observers,
+        })
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let host = Host::new().map_err(|error| Failure::run(format!("{error:#}")))?;
     let planned = plan::load(&host, &args.config, &args.components)?;
     planned.announce();
-    let setup = planned.into_setup(guest_output())?;
+    let setup = planned.into_setup(guest_output(), Vec::new())?;
     let service = Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
     let outcome = service.run(signals.first(), || tracing::info!("ready")).await;
     report(&outcome)

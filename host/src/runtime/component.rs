@@ -6,8 +6,10 @@ use super::engine::Host;
 use super::limiter::Limiter;
 use super::output::Output;
 use super::state::State;
+use super::status::{Alive, ComponentStatus};
 use super::wasi::WasiGrants;
-use crate::capability::{Handler, HandlerExport, Links, Role, Session};
+use crate::broker::Lease;
+use crate::capability::{Handler, HandlerExport, Links, Observation, Observers, Role, Session};
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::{Instance, InstancePre, ResourceTable};
@@ -46,6 +48,8 @@ pub(super) struct Component {
     pub(super) settings: ComponentSettings,
     pub(super) handler: Option<HandlerExport>,
     pub(super) command: Option<CommandExport>,
+    pub(super) status: Arc<ComponentStatus>,
+    observers: Observers,
     pre: InstancePre<State>,
     links: Arc<dyn Links>,
     output: Output,
@@ -56,6 +60,7 @@ pub(super) struct Running {
     pub(super) store: Store<State>,
     pub(super) instance: Instance,
     pub(super) session: Arc<Session>,
+    _alive: Alive,
 }
 
 impl Component {
@@ -65,9 +70,12 @@ impl Component {
         settings: ComponentSettings,
         links: Arc<dyn Links>,
         output: Output,
+        observers: Observers,
     ) -> Result<Self> {
         Ok(Self {
             name: links.component().to_owned(),
+            status: ComponentStatus::new(links.component().to_owned()),
+            observers,
             settings,
             handler: HandlerExport::find(code.component()),
             command: CommandExport::find(code),
@@ -80,7 +88,7 @@ impl Component {
     /// Starts an instance. It lets others run at every tick of the epoch, so
     /// that a deadline can end it by dropping the call and the store.
     pub(super) async fn start(&self, role: Role) -> Result<Running> {
-        let session = Session::new(Arc::clone(&self.links), role);
+        let session = Session::new(Arc::clone(&self.links), role, self.observers.clone());
         let state = State {
             wasi: self.settings.wasi.context(&self.name, &self.output)?,
             table: ResourceTable::new(),
@@ -92,7 +100,16 @@ impl Component {
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let instance = self.pre.instantiate_async(&mut store).await?;
-        Ok(Running { store, instance, session })
+        let (alive, recovered) = self.status.instance_started();
+        if recovered {
+            tracing::info!(component = %self.name, "healthy again: an instance was started");
+        }
+        Ok(Running { store, instance, session, _alive: alive })
+    }
+
+    /// Observers hear that an event is about to be handled.
+    pub(super) fn observe(&self, lease: &Lease) -> Option<Arc<Observation>> {
+        self.observers.begin(&self.name, lease)
     }
 }
 

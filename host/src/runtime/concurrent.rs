@@ -9,7 +9,7 @@ use super::engine::EPOCH_TICK;
 use super::state::State;
 use super::worker::{Worker, trap_text};
 use crate::broker::{Lease, Verdict};
-use crate::capability::{Call, Handler, Role, Session};
+use crate::capability::{Call, Cause, Handler, Observation, Role, Session};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use slab::Slab;
@@ -76,35 +76,40 @@ async fn serve_instance(
     // The store goes first: nothing of it runs any more when its events are
     // delivered again.
     drop(store);
-    let (end, reason) = match ended {
-        Some(Ok(end)) => (end, String::new()),
-        Some(Err(error)) => (End::Replace, format!("trapped: {}", trap_text(&error))),
-        None => (End::Replace, worker.timeout_text()),
+    let (reason, cause) = match ended {
+        Some(Ok(end)) => return end,
+        Some(Err(error)) => (format!("trapped: {}", trap_text(&error)), Cause::Trapped),
+        None => (worker.timeout_text(), Cause::TimedOut),
     };
-    let left = flights.take_all();
-    if !left.is_empty() {
-        worker.fail_all(left, &reason);
-    }
-    end
+    worker.component.status.instance_failed();
+    worker.fail_all(flights.take_all(), &reason, cause);
+    End::Replace
+}
+
+/// One event in flight.
+pub(super) struct Flight {
+    pub(super) lease: Lease,
+    pub(super) observation: Option<Arc<Observation>>,
+    deadline: Instant,
 }
 
 /// The events in flight in one instance.
 #[derive(Default)]
 struct Flights {
-    leases: Mutex<Slab<(Lease, Instant)>>,
+    flights: Mutex<Slab<Flight>>,
     /// Asks the dispatch loop for a sign of life.
     ping: Notify,
     answered: Mutex<bool>,
 }
 
 impl Flights {
-    fn take_all(&self) -> Vec<Lease> {
-        self.leases.lock().drain().map(|(lease, _)| lease).collect()
+    fn take_all(&self) -> Vec<Flight> {
+        self.flights.lock().drain().collect()
     }
 
     fn is_overdue(&self) -> bool {
         let now = Instant::now();
-        self.leases.lock().iter().any(|(_, (_, deadline))| *deadline + STUCK_GRACE < now)
+        self.flights.lock().iter().any(|(_, flight)| flight.deadline + STUCK_GRACE < now)
     }
 }
 
@@ -207,7 +212,7 @@ impl<'a> Dispatch<'a> {
     }
 
     fn in_flight(&self) -> usize {
-        self.flights.leases.lock().len()
+        self.flights.flights.lock().len()
     }
 
     /// Tells the watch that the loop runs, and is woken by its next question.
@@ -261,17 +266,16 @@ impl<'a> Dispatch<'a> {
     }
 
     fn begin(&mut self, lease: Lease) -> Result<()> {
-        let call: Call<State> = match self.handler.start(self.accessor, &lease) {
-            Ok(call) => call,
-            Err(error) => {
-                let deadline = Instant::now();
-                self.flights.leases.lock().insert((lease, deadline));
-                return Err(error);
-            }
-        };
-        let task = call.task();
+        let observation = self.worker.component.observe(&lease);
+        let call: Result<Call<State>> = self.handler.start(self.accessor, &lease);
         let deadline = Instant::now() + self.worker.timeout();
-        let key = self.flights.leases.lock().insert((lease, deadline));
+        if let (Some(observation), Ok(call)) = (&observation, &call) {
+            // No guest code has run yet: `start` only queues the call.
+            self.session.observe(observation, Some(call.task()));
+        }
+        let key = self.flights.flights.lock().insert(Flight { lease, observation, deadline });
+        let call = call?;
+        let task = call.task();
         self.deadlines.push_back((deadline, key, task));
         let (handler, accessor) = (self.handler, self.accessor);
         self.calls.push(Box::pin(async move { (key, handler.finish(accessor, call).await) }));
@@ -281,12 +285,21 @@ impl<'a> Dispatch<'a> {
     fn conclude(&mut self, key: usize, verdict: Verdict) {
         // An abandoned call has no lease any more.
         let deadline = self.deadlines.iter().position(|(_, k, _)| *k == key);
-        if let Some(position) = deadline {
-            self.deadlines.remove(position);
-            if let Some((lease, _)) = self.flights.leases.lock().try_remove(key) {
-                self.worker.conclude(lease, verdict);
-            }
+        if let Some(position) = deadline
+            && let Some((_, _, task)) = self.deadlines.remove(position)
+        {
+            self.end(key, task, verdict, Cause::Returned);
         }
+    }
+
+    fn end(&mut self, key: usize, task: GuestTaskId, verdict: Verdict, cause: Cause) {
+        let flight = self.flights.flights.lock().try_remove(key);
+        let Some(Flight { lease, observation, .. }) = flight else { return };
+        if let Some(observation) = observation {
+            self.session.observed(Some(task));
+            observation.end(Some(&verdict), cause);
+        }
+        self.worker.conclude(lease, verdict);
     }
 
     /// Gives up the calls whose time is over. The instance takes no more events,
@@ -304,10 +317,8 @@ impl<'a> Dispatch<'a> {
             self.deadlines.pop_front();
             self.session.abandon(task);
             self.retiring = true;
-            if let Some((lease, _)) = self.flights.leases.lock().try_remove(key) {
-                let reason = self.worker.timeout_text();
-                self.worker.conclude(lease, Verdict::Retry { after: None, reason });
-            }
+            let reason = self.worker.timeout_text();
+            self.end(key, task, Verdict::Retry { after: None, reason }, Cause::TimedOut);
         }
     }
 }

@@ -16,9 +16,11 @@ mod output;
 mod serial;
 mod service;
 mod state;
+mod status;
 mod wasi;
 mod worker;
 
+pub use crate::capability::{Cause, Ended, Handling, Observer, Publishing};
 pub use cache::CodeCache;
 pub use code::{Code, LoadError};
 pub use component::{ComponentSettings, InstanceMode};
@@ -27,4 +29,5 @@ pub use output::{GuestStream, Output};
 pub use service::{
     ComponentSetup, Grant, Grants, Outcome, Service, Setup, StartError, SubscriptionSetup,
 };
+pub use status::{ComponentStatus, Failing, Phase, Status, SubscriptionStatus};
 pub use wasi::{DirectoryGrant, NetworkGrant, WasiGrants};

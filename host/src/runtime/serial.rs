@@ -3,7 +3,7 @@
 use super::component::Running;
 use super::worker::{Worker, trap_text};
 use crate::broker::{Lease, Verdict};
-use crate::capability::{Handler, Role};
+use crate::capability::{Cause, Handler, Role};
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -35,23 +35,32 @@ async fn handle(
     handler: &Handler,
     lease: Lease,
 ) -> Option<Running> {
+    let observation = worker.component.observe(&lease);
+    if let Some(observation) = &observation {
+        running.session.observe(observation, None);
+    }
     let called = within(worker.timeout(), handler.call(&mut running.store, &lease)).await;
-    let (verdict, alive) = match called {
-        Some(Ok(verdict)) => (verdict, true),
-        Some(Err(error)) => (retry(format!("trapped: {}", trap_text(&error))), false),
-        None => (retry(worker.timeout_text()), false),
+    let (verdict, cause) = match called {
+        Some(Ok(verdict)) => (verdict, Cause::Returned),
+        Some(Err(error)) => (retry(format!("trapped: {}", trap_text(&error))), Cause::Trapped),
+        None => (retry(worker.timeout_text()), Cause::TimedOut),
     };
+    if let Some(observation) = &observation {
+        running.session.observed(None);
+        observation.end(Some(&verdict), cause);
+    }
     running.session.settle(match &verdict {
         Verdict::Ack => Ok(()),
         Verdict::Retry { reason, .. } | Verdict::Reject { reason } => Err(reason),
     });
-    if alive {
+    if cause == Cause::Returned {
         worker.conclude(lease, verdict);
         Some(running)
     } else {
         // The store goes first: what the guest still wanted to write is out, and
         // nothing of it runs any more, before the event is delivered again.
         drop(running);
+        worker.component.status.instance_failed();
         worker.conclude(lease, verdict);
         None
     }

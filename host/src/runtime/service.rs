@@ -6,13 +6,13 @@ use super::component::{Component, ComponentSettings};
 use super::engine::Host;
 use super::inbox::{Ends, Inbox};
 use super::output::Output;
+use super::status::{Status, SubscriptionStatus};
 use super::worker::Worker;
 use crate::broker::{Broker, BrokerError, Qos, Subscription, SubscriptionSettings, Topic};
-use crate::capability::{Links, Route};
+use crate::capability::{Links, Observer, Observers, Route};
 use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -78,6 +78,8 @@ pub struct Setup {
     pub drain: Duration,
     /// Where guests' output goes.
     pub output: Output,
+    /// Who is told what the components do.
+    pub observers: Vec<Arc<dyn Observer>>,
 }
 
 /// Why a service did not start.
@@ -118,12 +120,13 @@ pub struct Service {
     subscriptions: Arc<Vec<Opening>>,
     components: Vec<Arc<Component>>,
     drain: Duration,
+    status: Arc<Status>,
 }
 
 /// A subscription that is open, or will be once its broker is reached.
 struct Opening {
     setup: SubscriptionSetup,
-    open: OnceLock<Arc<Subscription>>,
+    status: Arc<SubscriptionStatus>,
 }
 
 /// The links of one component.
@@ -147,7 +150,7 @@ impl Links for ComponentLinks {
 
     fn subscription(&self, name: &str) -> Option<Arc<Subscription>> {
         let index = *self.pulls.get(name)?;
-        self.subscriptions[index].open.get().cloned()
+        self.subscriptions[index].status.subscription().cloned()
     }
 }
 
@@ -157,13 +160,20 @@ impl Service {
     /// # Errors
     /// A component does not fit.
     pub fn new(host: &Host, setup: Setup) -> Result<Self, StartError> {
-        let subscriptions: Arc<Vec<Opening>> = Arc::new(
-            setup
-                .subscriptions
-                .into_iter()
-                .map(|setup| Opening { setup, open: OnceLock::new() })
-                .collect(),
-        );
+        let observers = Observers::new(setup.observers);
+        let names: Vec<_> = setup.components.iter().map(|part| part.name.clone()).collect();
+        let opening = |part: SubscriptionSetup| Opening {
+            status: Arc::new(SubscriptionStatus {
+                name: part.settings.name.clone(),
+                label: part.settings.label.clone(),
+                broker: setup.brokers[part.broker].name().to_owned(),
+                members: part.members.iter().map(|&index| names[index].clone()).collect(),
+                open: OnceLock::new(),
+            }),
+            setup: part,
+        };
+        let subscriptions: Arc<Vec<Opening>> =
+            Arc::new(setup.subscriptions.into_iter().map(opening).collect());
         let link = |part: ComponentSetup| {
             let links = ComponentLinks {
                 name: part.name.clone(),
@@ -172,15 +182,26 @@ impl Service {
                 subscriptions: Arc::clone(&subscriptions),
                 pulls: part.pulls,
             };
-            Component::new(host, &part.code, part.settings, Arc::new(links), setup.output.clone())
+            let (links, output) = (Arc::new(links), setup.output.clone());
+            Component::new(host, &part.code, part.settings, links, output, observers.clone())
                 .map(Arc::new)
                 .map_err(|error| StartError::Component {
                     component: part.name,
                     reason: format!("{error:#}"),
                 })
         };
-        let components = setup.components.into_iter().map(link).collect::<Result<_, _>>()?;
-        Ok(Self { brokers: setup.brokers, subscriptions, components, drain: setup.drain })
+        let components: Vec<Arc<Component>> =
+            setup.components.into_iter().map(link).collect::<Result<_, _>>()?;
+        let status = Arc::<Status>::default();
+        status.set_components(components.iter().map(|c| Arc::clone(&c.status)).collect());
+        status.set_subscriptions(subscriptions.iter().map(|s| Arc::clone(&s.status)).collect());
+        Ok(Self { brokers: setup.brokers, subscriptions, components, drain: setup.drain, status })
+    }
+
+    /// What is known of it while it runs.
+    #[must_use]
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
     }
 
     /// Runs until `stop` resolves, or until nothing is left to run; then drains.
@@ -204,10 +225,12 @@ impl Service {
     /// and closes the connections after the last acknowledgement.
     async fn drain(&self, mut tasks: Tasks, outcome: &mut Outcome) {
         let deadline = Instant::now() + self.drain;
+        self.status.stopping();
         tasks.opening.abort_all();
         tasks.opened.close();
         tasks.ends.stopping();
-        let open: Vec<_> = self.subscriptions.iter().filter_map(|s| s.open.get()).collect();
+        let open: Vec<_> =
+            self.subscriptions.iter().filter_map(|s| s.status.subscription()).collect();
         for subscription in &open {
             subscription.stop();
         }
@@ -257,7 +280,11 @@ impl Tasks {
             tasks.opening.spawn(async move { open(&subscriptions[index], &broker, &opened).await });
         }
         let gate = Gate::new(service, &opened);
-        tasks.announce(gate.clone(), ready);
+        let status = Arc::clone(&service.status);
+        tasks.announce(gate.clone(), move || {
+            status.ready();
+            ready();
+        });
         for (index, component) in service.components.iter().enumerate() {
             if let Some(export) = component.command {
                 let (component, gate) = (Arc::clone(component), gate.clone());
@@ -323,7 +350,7 @@ async fn open(opening: &Opening, broker: &Arc<Broker>, opened: &Semaphore) -> Re
     let settings = &opening.setup.settings;
     match broker.subscribe(settings.clone()).await {
         Ok(subscription) => {
-            let _ = opening.open.set(subscription);
+            let _ = opening.status.open.set(subscription);
             opened.add_permits(1);
             Ok(())
         }
@@ -367,17 +394,15 @@ async fn serve(component: Arc<Component>, index: usize, gate: Gate, ends: Arc<En
         .subscriptions
         .iter()
         .filter(|opening| opening.setup.push && opening.setup.members.contains(&index))
-        .filter_map(|opening| opening.open.get().cloned())
+        .filter_map(|opening| opening.status.subscription().cloned())
         .collect();
     let Some(export) = component.handler.filter(|_| !pushed.is_empty()) else { return };
-    let failed_starts = Arc::new(AtomicU32::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..component.settings.instances {
         let worker = Worker {
             component: Arc::clone(&component),
             export,
             inbox: Inbox::new(pushed.clone(), Arc::clone(&ends)),
-            failed_starts: Arc::clone(&failed_starts),
         };
         workers.spawn(worker.serve());
     }

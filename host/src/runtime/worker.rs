@@ -2,12 +2,12 @@
 //! what went wrong.
 
 use super::component::{Component, InstanceMode, Running};
+use super::concurrent::Flight;
 use super::inbox::Inbox;
 use super::{concurrent, serial};
 use crate::broker::{Lease, Verdict};
-use crate::capability::{Handler, HandlerExport, Role};
+use crate::capability::{Cause, Handler, HandlerExport, Role};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use wasmtime::Error;
 
@@ -20,8 +20,6 @@ pub(super) struct Worker {
     pub(super) component: Arc<Component>,
     pub(super) export: HandlerExport,
     pub(super) inbox: Inbox,
-    /// How often in a row an instance of the component failed to start.
-    pub(super) failed_starts: Arc<AtomicU32>,
 }
 
 impl Worker {
@@ -56,12 +54,7 @@ impl Worker {
             Err(_) => Err(wasmtime::format_err!("not started within {:?}", self.timeout())),
         };
         match bound {
-            Ok((running, handler)) => {
-                if self.failed_starts.swap(0, Ordering::Relaxed) > 0 {
-                    tracing::info!(component = %self.component.name, "instance started again");
-                }
-                Some((running, handler, lease))
-            }
+            Ok((running, handler)) => Some((running, handler, lease)),
             Err(error) => {
                 lease.give_back(false);
                 self.back_off(&error).await;
@@ -71,8 +64,9 @@ impl Worker {
     }
 
     async fn back_off(&self, error: &Error) {
-        let failures = self.failed_starts.fetch_add(1, Ordering::Relaxed);
-        let delay = START_BACKOFF.saturating_mul(1 << failures.min(16)).min(START_BACKOFF_MAX);
+        let failures = self.component.status.start_failed(trap_text(error));
+        let doublings = failures.saturating_sub(1).min(16);
+        let delay = START_BACKOFF.saturating_mul(1 << doublings).min(START_BACKOFF_MAX);
         tracing::error!(
             component = %self.component.name,
             error = %trap_text(error),
@@ -91,7 +85,11 @@ impl Worker {
         let reason =
             format!("the event has {size} bytes and the component's memory_limit is {limit}");
         self.log_failure(&lease, &reason);
-        lease.settle(Verdict::Retry { after: None, reason });
+        let verdict = Verdict::Retry { after: None, reason };
+        if let Some(observation) = self.component.observe(&lease) {
+            observation.end(Some(&verdict), Cause::TooLarge);
+        }
+        lease.settle(verdict);
         None
     }
 
@@ -119,13 +117,16 @@ impl Worker {
     /// Settles the events that were in flight in an instance that failed. A single
     /// one is charged; of several the guilty one is unknown, so all of them run
     /// again alone.
-    pub(super) fn fail_all(&self, leases: Vec<Lease>, reason: &str) {
-        let alone = leases.len() == 1;
-        for lease in leases {
-            if alone {
-                self.conclude(lease, Verdict::Retry { after: None, reason: reason.to_owned() });
-            } else {
-                lease.give_back(true);
+    pub(super) fn fail_all(&self, flights: Vec<Flight>, reason: &str, cause: Cause) {
+        let alone = flights.len() == 1;
+        for Flight { lease, observation, .. } in flights {
+            let verdict = alone.then(|| Verdict::Retry { after: None, reason: reason.to_owned() });
+            if let Some(observation) = observation {
+                observation.end(verdict.as_ref(), cause);
+            }
+            match verdict {
+                Some(verdict) => self.conclude(lease, verdict),
+                None => lease.give_back(true),
             }
         }
         if !alone {

@@ -10,7 +10,7 @@ impl types::Host for PubSubCtxView<'_> {}
 
 impl basic::Host for PubSubCtxView<'_> {
     async fn publish(&mut self, topic: String, message: Event) -> Result<Result<(), Error>> {
-        Ok(self.session.publish(&topic, message).await)
+        Ok(self.session.publish(&topic, message, None).await)
     }
 
     async fn receive(&mut self, topic: String) -> Result<Result<Event, Error>> {

@@ -1,5 +1,5 @@
 use super::stream::EventProducer;
-use super::{enter, session};
+use super::{Caller, caller, enter, session};
 use crate::capability::bindings::v0_3::wasi::pubsub_data::basic;
 use crate::capability::bindings::{Error, Event};
 use crate::capability::{HasPubSub, PubSubCtxView};
@@ -14,8 +14,8 @@ impl<T: 'static> basic::HostWithStore<T> for HasPubSub {
         topic: String,
         message: Event,
     ) -> Result<Result<(), Error>> {
-        match session(accessor)? {
-            Ok(session) => Ok(session.publish(&topic, message).await),
+        match accessor.with(|mut access| caller(&mut access))? {
+            Ok(Caller { session, task }) => Ok(session.publish(&topic, message, task).await),
             Err(refused) => Ok(Err(refused)),
         }
     }
