@@ -205,4 +205,9 @@ pub trait Source: Send + Sync + 'static {
     /// blocks. A backend whose brokers keep nothing beyond [`stop`](Self::stop)
     /// but what others share needs none.
     fn part(&self, _parting: Parting) {}
+
+    /// Ends this source, after [`part`](Self::part) and [`stop`](Self::stop),
+    /// and waits until what was settled is sent and the broker has taken note.
+    /// What is unsettled by then goes back. Takes a second or two at most.
+    async fn parted(&self) {}
 }

@@ -142,6 +142,19 @@ impl Subscription {
         self.stop();
     }
 
+    /// Whether it was stopped, or was found to have ended for good.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed.is_some()
+    }
+
+    /// Ends the source, once what was settled is sent, and waits until the
+    /// broker has taken note, so that a successor finds it so. To be called
+    /// after [`part`](Self::part); bounded by the backend.
+    pub async fn parted(&self) {
+        self.source.parted().await;
+    }
+
     /// Waits until every lease is settled or given back and every dead letter
     /// stored or given up. To be called after [`stop`](Self::stop).
     pub async fn drained(&self) {

@@ -11,10 +11,12 @@ mod inspect;
 mod logs;
 mod plan;
 mod publish;
+mod reload;
 mod run;
 mod signals;
 mod subscribe;
 mod tool;
+mod watch;
 
 use clap::{Args, Parser, Subcommand};
 use failure::Failure;

@@ -4,8 +4,11 @@ use super::ConfigArgs;
 use super::failure::Failure;
 use super::files;
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError};
-use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
+use crate::broker::{Broker, BrokerError, Limits};
+use crate::config::{
+    self, BrokerPlan, ComponentFacts, ComponentPlan, Config, Delivery, Errors, Instance, Network,
+    Plan,
+};
 use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
     NetworkGrant, Observer, Output, Setup, SubscriptionSetup, WasiGrants,
@@ -23,14 +26,88 @@ pub(super) struct Planned {
     codes: Vec<Code>,
 }
 
+/// What runs, for the next version to take over.
+pub(super) struct InUse {
+    /// The configuration file, once there is one.
+    file: Option<PathBuf>,
+    client_id: String,
+    brokers: Vec<(BrokerPlan, Arc<Broker>)>,
+    components: Vec<(PathBuf, Code)>,
+    limits: Limits,
+}
+
+impl InUse {
+    /// Has it take effect where brokers were taken over.
+    pub(super) fn set_limits(&self) {
+        for (_, broker) in &self.brokers {
+            broker.set_limits(self.limits.clone());
+        }
+    }
+
+    fn broker(&self, wanted: &BrokerPlan) -> Option<Arc<Broker>> {
+        let same = |known: &&(BrokerPlan, Arc<Broker>)| {
+            known.0.backend == wanted.backend && known.0.connection.same_as(&*wanted.connection)
+        };
+        self.brokers.iter().find(same).map(|(_, broker)| Arc::clone(broker))
+    }
+
+    fn code(&self, path: &Path) -> Option<&Code> {
+        self.components.iter().find(|(known, _)| known == path).map(|(_, code)| code)
+    }
+}
+
 /// Reads the configuration, loads every component, and joins the two. Everything
-/// that is wrong is reported at once.
+/// that is wrong is reported at once. A component whose file is as it was in what
+/// is in use is not compiled again.
 pub(super) fn load(
     host: &Host,
     args: &ConfigArgs,
     components: &[PathBuf],
+    in_use: Option<&InUse>,
 ) -> Result<Planned, Failure> {
-    let file = files::config_file(args);
+    let (file, config) = configure(args, components, in_use)?;
+    if config.components.is_empty() {
+        return Err(Failure::input(
+            "there is nothing to run: no component is named, and the configuration has no [[component]]\n  \
+             help: wasi-pubsub run COMPONENT...",
+        ));
+    }
+    let (codes, facts, mut problems) = load_components(host, &config, in_use);
+    match config::resolve(&config, &facts) {
+        Ok(plan) if problems.is_empty() => Ok(Planned { file, config, plan, codes }),
+        Ok(_) => Err(wrong_all(problems)),
+        Err(errors) => {
+            problems.insert(0, errors);
+            Err(wrong_all(problems))
+        }
+    }
+}
+
+/// The files that decide what runs: the configuration, whether it is there or
+/// not, and the components as far as they are known.
+pub(super) fn files(
+    args: &ConfigArgs,
+    components: &[PathBuf],
+    in_use: Option<&InUse>,
+) -> Vec<PathBuf> {
+    let mut files = vec![files::config_path(args)];
+    match configure(args, components, in_use) {
+        Ok((_, config)) => files.extend(config.components.into_iter().map(|c| c.path)),
+        Err(_) => files.extend(components.iter().cloned()),
+    }
+    files.extend(in_use.into_iter().flat_map(|known| &known.components).map(|c| c.0.clone()));
+    files
+}
+
+/// The configuration with the components of the command line, and its file. Once
+/// there was a file, there has to be one.
+fn configure(
+    args: &ConfigArgs,
+    components: &[PathBuf],
+    in_use: Option<&InUse>,
+) -> Result<(Option<PathBuf>, Config), Failure> {
+    let known = in_use.and_then(|known| known.file.clone());
+    let file = known.or_else(|| files::config_file(args));
     let mut config = match &file {
         Some(path) => read_config(path)?,
         None if components.is_empty() => {
@@ -44,21 +121,7 @@ pub(super) fn load(
     for path in components {
         config.add_component(path.clone()).map_err(Failure::problems)?;
     }
-    if config.components.is_empty() {
-        return Err(Failure::input(
-            "there is nothing to run: no component is named, and the configuration has no [[component]]\n  \
-             help: wasi-pubsub run COMPONENT...",
-        ));
-    }
-    let (codes, facts, mut problems) = load_components(host, &config);
-    match config::resolve(&config, &facts) {
-        Ok(plan) if problems.is_empty() => Ok(Planned { file, config, plan, codes }),
-        Ok(_) => Err(wrong_all(problems)),
-        Err(errors) => {
-            problems.insert(0, errors);
-            Err(wrong_all(problems))
-        }
-    }
+    Ok((file, config))
 }
 
 /// Reads a configuration file and reports all that is wrong with it.
@@ -73,11 +136,16 @@ pub(super) fn read_config(path: &Path) -> Result<Config, Failure> {
     config::load(&request).map_err(Failure::problems)
 }
 
-fn load_components(host: &Host, config: &Config) -> (Vec<Code>, Vec<ComponentFacts>, Vec<Errors>) {
+fn load_components(
+    host: &Host,
+    config: &Config,
+    in_use: Option<&InUse>,
+) -> (Vec<Code>, Vec<ComponentFacts>, Vec<Errors>) {
     let cache = files::code_cache();
     let (mut codes, mut facts, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for component in &config.components {
-        let loaded = Code::load(host, cache.as_ref(), &component.path).and_then(|code| {
+        let known = in_use.and_then(|in_use| in_use.code(&component.path));
+        let loaded = Code::reload(host, cache.as_ref(), &component.path, known).and_then(|code| {
             // What is not there at all is reported in other words.
             if code.interfaces().foreign.is_empty() {
                 code.check(host)?;
@@ -167,28 +235,34 @@ impl Planned {
         text
     }
 
-    /// Everything that the runtime needs. Connections are opened, without
-    /// waiting for brokers.
+    /// Everything that the runtime needs, and what the version after this one can
+    /// take over from it. Brokers in use that are reached in the same way are kept;
+    /// connections to others are opened, without waiting for brokers.
     pub(super) fn into_setup(
         self,
         output: Output,
         observers: Vec<Arc<dyn Observer>>,
-    ) -> Result<Setup, Failure> {
-        let client_id = files::client_id_base(self.file.as_deref())?;
-        let limits = self.config.limits();
-        let brokers =
-            self.plan
-                .brokers
-                .iter()
-                .map(|broker| {
-                    let connection = broker.connection.open(&client_id).map_err(|error| {
-                        Failure::input(format!("broker {}: {error}", broker.id))
-                    })?;
-                    Ok(Broker::new(broker.id.clone(), connection, limits.clone()))
-                })
-                .collect::<Result<_, Failure>>()?;
-        let subscriptions = self
-            .plan
+        in_use: Option<&InUse>,
+    ) -> Result<(Setup, InUse), Failure> {
+        let Self { file, config, plan, codes } = self;
+        let client_id = match in_use {
+            Some(known) => known.client_id.clone(),
+            None => files::client_id_base(file.as_deref())?,
+        };
+        let limits = config.limits();
+        let open = |wanted: BrokerPlan| {
+            if let Some(broker) = in_use.and_then(|known| known.broker(&wanted)) {
+                return Ok((wanted, broker));
+            }
+            let connection = wanted
+                .connection
+                .open(&client_id)
+                .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
+            let broker = Broker::new(wanted.id.clone(), connection, limits.clone());
+            Ok((wanted, broker))
+        };
+        let brokers = plan.brokers.into_iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
+        let subscriptions = plan
             .subscriptions
             .into_iter()
             .map(|subscription| SubscriptionSetup {
@@ -198,40 +272,50 @@ impl Planned {
                 members: subscription.members,
             })
             .collect();
-        let components = self
-            .plan
-            .components
-            .into_iter()
-            .zip(self.codes)
-            .map(|(component, code)| ComponentSetup {
-                name: component.name,
-                code,
-                settings: settings(&component.settings),
-                pulls: component
-                    .pulls
-                    .iter()
-                    .map(|(name, index)| (name.to_owned(), index))
-                    .collect(),
-                grants: Arc::new(PlannedGrants(component.grants)),
-            })
-            .collect();
-        Ok(Setup {
+        let components: Vec<_> = plan.components.into_iter().zip(codes).collect();
+        let in_use = InUse {
+            file,
+            client_id,
+            components: components.iter().map(|(c, code)| (c.path.clone(), code.clone())).collect(),
+            limits,
             brokers,
+        };
+        let setup = Setup {
+            brokers: in_use.brokers.iter().map(|(_, broker)| Arc::clone(broker)).collect(),
             subscriptions,
-            components,
-            drain: self.config.drain,
+            components: components.into_iter().map(|(plan, code)| component(plan, code)).collect(),
+            drain: config.drain,
             output,
             observers,
-        })
+        };
+        Ok((setup, in_use))
     }
 }
 
-struct PlannedGrants(config::Grants);
+fn component(plan: ComponentPlan, code: Code) -> ComponentSetup {
+    let publishes = code.interfaces().uses("publish");
+    ComponentSetup {
+        name: plan.name,
+        code,
+        settings: settings(&plan.settings),
+        pulls: plan.pulls.iter().map(|(name, index)| (name.to_owned(), index)).collect(),
+        grants: Arc::new(PlannedGrants { grants: plan.grants, publishes }),
+    }
+}
+
+struct PlannedGrants {
+    grants: config::Grants,
+    publishes: bool,
+}
 
 impl Grants for PlannedGrants {
     fn route(&self, topic: &str) -> Result<Grant, BrokerError> {
-        let config::Route { broker, topic, qos, timeout } = self.0.route(topic)?;
+        let config::Route { broker, topic, qos, timeout } = self.grants.route(topic)?;
         Ok(Grant { broker, topic, qos, timeout })
+    }
+
+    fn brokers(&self) -> Vec<usize> {
+        if self.publishes { self.grants.brokers() } else { Vec::new() }
     }
 }
 
@@ -264,10 +348,9 @@ fn settings(from: &config::ComponentSettings) -> ComponentSettings {
 }
 
 fn network(from: &Network) -> Option<NetworkGrant> {
-    if *from == Network::None {
-        return None;
+    match from {
+        Network::None => None,
+        Network::Any => Some(NetworkGrant::Any),
+        Network::Only(allowed) => Some(NetworkGrant::Only(allowed.clone())),
     }
-    let unrestricted = *from == Network::Any;
-    let network = from.clone();
-    Some(NetworkGrant { allows: Arc::new(move |address| network.allows(address)), unrestricted })
 }

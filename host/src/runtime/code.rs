@@ -3,6 +3,7 @@
 use super::cache::CodeCache;
 use super::engine::Host;
 use crate::capability::{HandlerExport, Interfaces, inspect};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use wasmtime::component::Component;
 
@@ -11,6 +12,8 @@ use wasmtime::component::Component;
 pub struct Code {
     component: Component,
     interfaces: Interfaces,
+    /// Of the bytes that it was made from.
+    hash: [u8; 32],
 }
 
 /// Why a file cannot be used as a component. Says the reason; [`help`](Self::help)
@@ -68,7 +71,25 @@ impl Code {
     /// # Errors
     /// Where the file is no component: see [`LoadError`].
     pub fn load(host: &Host, cache: Option<&CodeCache>, path: &Path) -> Result<Self, LoadError> {
+        Self::reload(host, cache, path, None)
+    }
+
+    /// As [`load`](Self::load), unless the file has what an earlier version was
+    /// made from: then it is that.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn reload(
+        host: &Host,
+        cache: Option<&CodeCache>,
+        path: &Path,
+        earlier: Option<&Self>,
+    ) -> Result<Self, LoadError> {
         let bytes = std::fs::read(path).map_err(LoadError::Unreadable)?;
+        let hash = Sha256::digest(&bytes).into();
+        if let Some(earlier) = earlier.filter(|earlier| earlier.hash == hash) {
+            return Ok(earlier.clone());
+        }
         check_kind(&bytes)?;
         let component = match cache {
             Some(cache) => cache.load(host.engine(), &bytes),
@@ -76,7 +97,7 @@ impl Code {
         };
         let component = component.map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
         let interfaces = inspect(host.engine(), &component);
-        Ok(Self { component, interfaces })
+        Ok(Self { component, interfaces, hash })
     }
 
     /// Whether what the component imports can be linked, and what it exports can
@@ -89,6 +110,12 @@ impl Code {
             .instantiate_pre(&self.component)
             .and_then(|_| HandlerExport::check(host.engine(), &self.component))
             .map_err(|error| LoadError::Mismatch(format!("{error:#}")))
+    }
+
+    /// Whether both were made from the same bytes.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.hash == other.hash
     }
 
     /// What it imports and exports.

@@ -6,7 +6,9 @@ use super::inbox::{Inbox, InboxSettings};
 use super::mapping::Mapping;
 use super::parcel::{Arrival, Parcel};
 use super::session::{Control, Role, poll_at};
-use crate::broker::driver::{Incoming, Parting, Ready, Settlement, Source, SubscribeRequest, Token};
+use crate::broker::driver::{
+    Incoming, Parting, Ready, Settlement, Source, SubscribeRequest, Token,
+};
 use crate::broker::{BrokerError, Qos, Topic, TopicFilter};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -15,12 +17,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
 
 /// How long an event of qos 0 waits for room before it is dropped. Shorter
 /// bursts than this are held up in the broker and on the way.
 const QOS0_WAIT_MAX: Duration = Duration::from_millis(100);
+/// How long the farewell of a subscription that ends before its process may take.
+const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
 /// How many events may arrive before the core hears of the first.
 const NOTIFY_BATCH: usize = 16;
 
@@ -34,6 +38,8 @@ struct Shared {
 /// what was settled is sent.
 pub(super) struct MqttSource {
     shared: Arc<Shared>,
+    /// Closed when the session's task has ended.
+    gone: watch::Receiver<()>,
 }
 
 /// The role of a session that subscribes.
@@ -61,6 +67,8 @@ pub(super) struct Subscriber {
     acks_sent: bool,
     topic: Option<Topic>,
     warned_of_others: bool,
+    /// Goes with this.
+    _gone: watch::Sender<()>,
 }
 
 /// Makes the two sides of a subscription, and what says how opening it went.
@@ -78,6 +86,7 @@ pub(super) fn subscription(
     });
     let shared = Arc::new(Shared { inbox: Mutex::new(inbox), control });
     let (opened, receiver) = oneshot::channel();
+    let (sender, gone) = watch::channel(());
     let wire_filter = match &request.group {
         Some(group) => format!("$share/{group}/{}", request.filter),
         None => request.filter.to_string(),
@@ -102,8 +111,9 @@ pub(super) fn subscription(
         acks_sent: false,
         topic: None,
         warned_of_others: false,
+        _gone: sender,
     };
-    (subscriber, MqttSource { shared }, receiver)
+    (subscriber, MqttSource { shared, gone }, receiver)
 }
 
 impl Subscriber {
@@ -394,6 +404,12 @@ impl Source for MqttSource {
         if parting == Parting::Removed {
             self.shared.control.forget();
         }
+    }
+
+    async fn parted(&self) {
+        self.shared.control.close();
+        let mut gone = self.gone.clone();
+        let _ = tokio::time::timeout(PARTING_TIME_MAX, gone.changed()).await;
     }
 }
 
