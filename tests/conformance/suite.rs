@@ -71,6 +71,9 @@ macro_rules! suite {
                 draining_waits_for_what_is_in_hand(),
                 draining_waits_for_dead_letters(),
                 a_closed_broker_refuses());
+            tests!($harness; partings:
+                a_successor_gets_what_came_meanwhile(),
+                what_nobody_wants_any_more_is_forgotten());
             tests!($harness; stats: every_outcome_is_counted());
             $(suite!(@$feature $harness);)*
         }

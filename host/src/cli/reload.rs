@@ -5,8 +5,7 @@ use super::plan::{self, InUse};
 use super::run::RunArgs;
 use super::signals::Hangups;
 use super::watch::Watch;
-use crate::runtime::{Changes, Host, Observer, Output, Reloader};
-use std::path::PathBuf;
+use crate::runtime::{Changes, Host, Observer, Output, ReloadError, Reloader};
 use std::sync::Arc;
 
 /// What the next version is made from.
@@ -30,7 +29,9 @@ impl Reloading {
             };
             tracing::info!("reloading: {why}");
             match self.reload().await {
-                Ok(changes) => tracing::info!("reloaded: {changes}"),
+                Ok(Some(changes)) => tracing::info!("reloaded: {changes}"),
+                // The service stops.
+                Ok(None) => return,
                 Err(failure) => tracing::error!(
                     "not reloaded; keeping the version that runs\n{}",
                     failure.render(false)
@@ -39,30 +40,29 @@ impl Reloading {
         }
     }
 
-    async fn reload(&mut self) -> Result<Changes, Failure> {
-        if let Some(watch) = &self.watch {
-            watch.set_files(self.files());
-        }
+    async fn reload(&mut self) -> Result<Option<Changes>, Failure> {
         let (host, args, in_use) = (self.host.clone(), self.args.clone(), self.in_use.clone());
+        let watched = self.watch.as_ref().map(|watch| watch.files().clone());
         let planned = tokio::task::spawn_blocking(move || {
+            if let Some(watched) = watched {
+                // Before they are read: a change that comes meanwhile is seen. A
+                // version that is refused is tried again when its files change.
+                watched.set(plan::files(&args.config, &args.components, Some(&in_use)));
+            }
             plan::load(&host, &args.config, &args.components, Some(&in_use))
         });
         let planned = planned.await.map_err(|error| Failure::run(error.to_string()))??;
         planned.announce();
         let (output, observers) = (self.output.clone(), self.observers.clone());
         let (setup, in_use) = planned.into_setup(output, observers, Some(&self.in_use))?;
-        let changes = self.reloader.reload(setup).await;
-        let changes = changes.map_err(|error| Failure::run(error.to_string()))?;
+        let changes = match self.reloader.reload(setup).await {
+            Ok(changes) => changes,
+            Err(ReloadError::Stopping) => return Ok(None),
+            Err(error) => return Err(Failure::run(error.to_string())),
+        };
         in_use.set_limits();
         self.in_use = Arc::new(in_use);
-        if let Some(watch) = &self.watch {
-            watch.set_files(self.files());
-        }
-        Ok(changes)
-    }
-
-    fn files(&self) -> Vec<PathBuf> {
-        plan::files(&self.args.config, &self.args.components, Some(&self.in_use))
+        Ok(Some(changes))
     }
 }
 

@@ -23,12 +23,11 @@ Examples:
 Without capabilities.toml the built-in broker is used: everything may be
 published, and handlers are pushed every topic, without their own events.
 
-SIGHUP reloads the configuration and the components, and so does --watch when
-one of these files changes: new events go to the new version, and the old one
-finishes what it has within the drain time. What has not changed goes on as it
-is. A version with an error is refused as a whole, and the old one runs on. A
-command is started again only when its own file has changed or what it uses of
-the configuration, while it runs.
+SIGHUP reloads the configuration and the components; so does --watch when one of
+these files changes. New events go to the new version, the old one finishes what it
+has within the drain time, and what has not changed goes on as it is. A version
+with an error is refused as a whole, and the old one runs on. A command that has
+ended is run again when its own file has changed.
 
 SIGINT and SIGTERM drain: nothing more is taken, what is in flight finishes within
 the drain time, is acknowledged, and the host ends. A second signal ends at once.")]

@@ -23,7 +23,7 @@ const GONE_MAX: Duration = Duration::from_secs(3);
 
 /// Watches files until it is dropped.
 pub(super) struct Watch {
-    watched: Arc<Mutex<Watched>>,
+    files: WatchedFiles,
     changes: mpsc::Receiver<()>,
     task: JoinHandle<()>,
 }
@@ -32,15 +32,15 @@ impl Watch {
     pub(super) fn start(files: Vec<PathBuf>) -> Self {
         let mut watched = Watched::default();
         watched.set_files(files, &Disk);
-        let watched = Arc::new(Mutex::new(watched));
+        let files = WatchedFiles(Arc::new(Mutex::new(watched)));
         let (sender, changes) = mpsc::channel(1);
-        let task = tokio::spawn(look(Arc::clone(&watched), sender));
-        Self { watched, changes, task }
+        let task = tokio::spawn(look(files.clone(), sender));
+        Self { files, changes, task }
     }
 
-    /// Watches these from now on.
-    pub(super) fn set_files(&self, files: Vec<PathBuf>) {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).set_files(files, &Disk);
+    /// Which files are watched.
+    pub(super) fn files(&self) -> &WatchedFiles {
+        &self.files
     }
 
     /// Waits until the contents of a file have changed.
@@ -51,24 +51,40 @@ impl Watch {
     }
 }
 
+/// The files that are watched. Reads from the disk.
+#[derive(Clone)]
+pub(super) struct WatchedFiles(Arc<Mutex<Watched>>);
+
+impl WatchedFiles {
+    /// Watches these from now on. What has changed up to now counts as known.
+    pub(super) fn set(&self, files: Vec<PathBuf>) {
+        let mut watched = self.lock();
+        watched.set_files(files, &Disk);
+        watched.catch_up(&Disk);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn look(watched: Arc<Mutex<Watched>>, changes: mpsc::Sender<()>) {
+async fn look(files: WatchedFiles, changes: mpsc::Sender<()>) {
     let mut every = tokio::time::interval(LOOK_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        let watched = Arc::clone(&watched);
+        let files = files.clone();
         // A file system may be slow.
-        let looked = tokio::task::spawn_blocking(move || {
-            watched.lock().unwrap_or_else(PoisonError::into_inner).look(Instant::now(), &Disk)
-        });
-        if looked.await.unwrap_or(false) && changes.try_send(()).is_err() {
+        let looked = tokio::task::spawn_blocking(move || files.lock().look(Instant::now(), &Disk));
+        if looked.await.unwrap_or(false) {
             // A change that nobody has asked for yet says it for both.
+            let _ = changes.try_send(());
         }
     }
 }
@@ -161,8 +177,18 @@ impl Watched {
         if now.saturating_duration_since(unrest) < wait {
             return false;
         }
+        self.catch_up(on)
+    }
+
+    /// Takes note of what has changed, and says whether something has.
+    fn catch_up(&mut self, on: &impl Files) -> bool {
         self.unrest = None;
         let mut changed = false;
+        for (path, seen) in &mut self.files {
+            let stamp = on.stamp(path);
+            seen.touched |= stamp != seen.stamp;
+            seen.stamp = stamp;
+        }
         for (path, seen) in self.files.iter_mut().filter(|(_, seen)| seen.touched) {
             let contents = on.contents(path);
             changed |= contents != seen.contents;
@@ -282,6 +308,17 @@ mod tests {
         scene.watched.set_files(vec!["a".into()], &scene.files);
         scene.files.write("new", 2);
         assert_eq!(scene.told_within(100), None, "not watched any more");
+    }
+
+    #[test]
+    fn what_was_caught_up_with_is_not_told() {
+        let mut scene = Scene::of(&["a"]);
+        scene.files.write("a", 2);
+        assert_eq!(scene.told_within(2), None);
+        assert!(scene.watched.catch_up(&scene.files));
+        assert_eq!(scene.told_within(100), None);
+        scene.files.write("a", 3);
+        assert!(scene.told_within(10).is_some());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod hand_over;
 pub(crate) mod lease;
 pub(crate) mod limits;
 pub(crate) mod own_events;
+pub(crate) mod partings;
 pub(crate) mod publish;
 pub(crate) mod qos;
 pub(crate) mod queue;
