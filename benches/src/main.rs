@@ -7,6 +7,7 @@
 
 mod counting;
 mod dispatch;
+mod latency;
 mod memory;
 mod mqtt;
 mod raw;
@@ -15,6 +16,7 @@ mod start;
 
 use clap::Parser;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Parser)]
 enum Bench {
@@ -36,8 +38,21 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         runs: u32,
     },
-    /// Resident memory with one idle component, and with a hundred
-    Memory,
+    /// Resident memory and time to start, with one component and with many
+    Memory {
+        /// How many
+        #[arg(long, default_value_t = 1_000)]
+        components: usize,
+    },
+    /// From publish to handled, through pubsub.memory
+    Latency {
+        /// Events a second
+        #[arg(long, value_delimiter = ',', default_value = "1000,100000")]
+        rates: Vec<u64>,
+        /// For how many seconds each
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
 }
 
 /// Where the guests are, once they are built.
@@ -52,6 +67,9 @@ async fn main() -> anyhow::Result<()> {
         Bench::Dispatch { events } => dispatch::run(events).await,
         Bench::Mqtt { events } => mqtt::run(events).await,
         Bench::Start { runs } => start::run(runs),
-        Bench::Memory => memory::run(),
+        Bench::Memory { components } => memory::run(components),
+        Bench::Latency { rates, seconds } => {
+            latency::run(&rates, Duration::from_secs(seconds)).await
+        }
     }
 }

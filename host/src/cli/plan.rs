@@ -4,7 +4,7 @@ use super::ConfigArgs;
 use super::failure::Failure;
 use super::files;
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError, Limits};
+use crate::broker::{Broker, BrokerError, Budget, Limits, Order};
 use crate::config::{
     self, BrokerPlan, ComponentFacts, ComponentPlan, Config, Delivery, Errors, Instance, Network,
     Plan,
@@ -34,14 +34,18 @@ pub(super) struct InUse {
     brokers: Vec<(BrokerPlan, Arc<Broker>)>,
     components: Vec<(PathBuf, Code)>,
     limits: Limits,
+    /// What all brokers share.
+    budget: Arc<Budget>,
+    max_in_flight_bytes: usize,
 }
 
 impl InUse {
-    /// Has it take effect where brokers were taken over.
+    /// Has the limits take effect where brokers were taken over.
     pub(super) fn set_limits(&self) {
         for (_, broker) in &self.brokers {
             broker.set_limits(self.limits.clone());
         }
+        self.budget.set_bytes_max(self.max_in_flight_bytes);
     }
 
     fn broker(&self, wanted: &BrokerPlan) -> Option<Arc<Broker>> {
@@ -144,8 +148,10 @@ fn load_components(
     let cache = files::code_cache();
     let (mut codes, mut facts, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for component in &config.components {
+        let mode = instance_mode(component.settings.instance);
         let known = in_use.and_then(|in_use| in_use.code(&component.path));
-        let loaded = Code::reload(host, cache.as_ref(), &component.path, known).and_then(|code| {
+        let loaded = Code::reload(host, cache.as_ref(), &component.path, mode, known);
+        let loaded = loaded.and_then(|code| {
             // What is not there at all is reported in other words.
             if code.interfaces().foreign.is_empty() {
                 code.check(host)?;
@@ -221,8 +227,16 @@ impl Planned {
                 Delivery::Push => "pushed to",
                 Delivery::Pull => "pulled by",
             };
-            let _ =
-                writeln!(text, "{kind}, qos {}, {delivery} {}", settings.qos, members.join(", "));
+            let (qos, members) = (settings.qos, members.join(", "));
+            let order = match &settings.order {
+                Order::None => String::new(),
+                order => format!(", order {order}"),
+            };
+            let filter = match &settings.event_filter {
+                Some(filter) => format!(", where {filter}"),
+                None => String::new(),
+            };
+            let _ = writeln!(text, "{kind}, qos {qos}{order}, {delivery} {members}{filter}");
         }
         for component in &plan.components {
             let kind = if component.is_command { "command" } else { "handler" };
@@ -250,6 +264,10 @@ impl Planned {
             None => files::client_id_base(file.as_deref())?,
         };
         let limits = config.limits();
+        let budget = match in_use {
+            Some(known) => Arc::clone(&known.budget),
+            None => Budget::new(config.max_in_flight_bytes),
+        };
         let open = |wanted: BrokerPlan| {
             if let Some(broker) = in_use.and_then(|known| known.broker(&wanted)) {
                 return Ok((wanted, broker));
@@ -258,8 +276,8 @@ impl Planned {
                 .connection
                 .open(&client_id)
                 .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
-            let broker = Broker::new(wanted.id.clone(), connection, limits.clone());
-            Ok((wanted, broker))
+            let (id, limits, budget) = (wanted.id.clone(), limits.clone(), budget.clone());
+            Ok((wanted, Broker::with_budget(id, connection, limits, budget)))
         };
         let brokers = plan.brokers.into_iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
         let subscriptions = plan
@@ -279,6 +297,8 @@ impl Planned {
             components: components.iter().map(|(c, code)| (c.path.clone(), code.clone())).collect(),
             limits,
             brokers,
+            budget,
+            max_in_flight_bytes: config.max_in_flight_bytes,
         };
         let setup = Setup {
             brokers: in_use.brokers.iter().map(|(_, broker)| Arc::clone(broker)).collect(),
@@ -321,10 +341,7 @@ impl Grants for PlannedGrants {
 
 fn settings(from: &config::ComponentSettings) -> ComponentSettings {
     ComponentSettings {
-        instance: match from.instance {
-            Instance::Reuse => InstanceMode::Reuse,
-            Instance::Fresh => InstanceMode::Fresh,
-        },
+        instance: instance_mode(from.instance),
         instances: from.instances,
         max_concurrency: from.max_concurrency,
         memory_limit: from.memory_limit,
@@ -344,6 +361,13 @@ fn settings(from: &config::ComponentSettings) -> ComponentSettings {
                 .collect(),
             network: network(&from.wasi.network),
         },
+    }
+}
+
+fn instance_mode(from: Instance) -> InstanceMode {
+    match from {
+        Instance::Reuse => InstanceMode::Reuse,
+        Instance::Fresh => InstanceMode::Fresh,
     }
 }
 

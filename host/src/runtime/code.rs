@@ -1,17 +1,22 @@
 //! Loading components, and saying in words why a file is none.
 
 use super::cache::CodeCache;
-use super::engine::Host;
+use super::component::InstanceMode;
+use super::engine::{EngineKind, Host, Part};
+use super::state::State;
 use crate::capability::{HandlerExport, Interfaces, inspect};
 use sha2::{Digest, Sha256};
 use std::path::Path;
-use wasmtime::component::Component;
+use wasmtime::component::{Component, InstancePre};
 
 /// A compiled component.
 #[derive(Clone)]
 pub struct Code {
     component: Component,
+    kind: EngineKind,
     interfaces: Interfaces,
+    /// What it was made for.
+    mode: InstanceMode,
     /// Of the bytes that it was made from.
     hash: [u8; 32],
 }
@@ -65,13 +70,19 @@ const MAGIC: &[u8] = b"\0asm";
 const COMPONENT_LAYER: &[u8] = &[0x0d, 0x00, 0x01, 0x00];
 
 impl Code {
-    /// Reads and compiles a component, or takes its compiled form from the cache.
-    /// It need not fit this host: see [`check`](Self::check).
+    /// Reads and compiles a component, or takes its compiled form from the cache,
+    /// for the cheapest engine that can run it. It need not fit this host: see
+    /// [`check`](Self::check).
     ///
     /// # Errors
     /// Where the file is no component: see [`LoadError`].
-    pub fn load(host: &Host, cache: Option<&CodeCache>, path: &Path) -> Result<Self, LoadError> {
-        Self::reload(host, cache, path, None)
+    pub fn load(
+        host: &Host,
+        cache: Option<&CodeCache>,
+        path: &Path,
+        mode: InstanceMode,
+    ) -> Result<Self, LoadError> {
+        Self::reload(host, cache, path, mode, None)
     }
 
     /// As [`load`](Self::load), unless the file has what an earlier version was
@@ -83,21 +94,45 @@ impl Code {
         host: &Host,
         cache: Option<&CodeCache>,
         path: &Path,
+        mode: InstanceMode,
         earlier: Option<&Self>,
     ) -> Result<Self, LoadError> {
         let bytes = std::fs::read(path).map_err(LoadError::Unreadable)?;
         let hash = Sha256::digest(&bytes).into();
-        if let Some(earlier) = earlier.filter(|earlier| earlier.hash == hash) {
+        if let Some(earlier) = earlier.filter(|e| (e.mode, e.hash) == (mode, hash)) {
             return Ok(earlier.clone());
         }
         check_kind(&bytes)?;
+        let mut refused = None;
+        for kind in EngineKind::candidates(mode) {
+            match Self::compile(host, cache, &bytes, kind, (mode, hash)) {
+                Ok(Some(code)) => return Ok(code),
+                Ok(None) => {}
+                Err(error) => refused = Some(error),
+            }
+        }
+        // The last candidate takes the most, and says best what is wrong.
+        let reason = refused.map_or_else(String::new, |error| format!("{error:#}"));
+        Err(LoadError::Invalid(reason))
+    }
+
+    /// `None` where this kind of engine cannot link what the component imports.
+    fn compile(
+        host: &Host,
+        cache: Option<&CodeCache>,
+        bytes: &[u8],
+        kind: EngineKind,
+        origin: (InstanceMode, [u8; 32]),
+    ) -> wasmtime::Result<Option<Self>> {
+        let Part { engine, .. } = host.part(kind)?;
         let component = match cache {
-            Some(cache) => cache.load(host.engine(), &bytes),
-            None => Component::new(host.engine(), &bytes),
+            Some(cache) => cache.load(engine, bytes)?,
+            None => Component::new(engine, bytes)?,
         };
-        let component = component.map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
-        let interfaces = inspect(host.engine(), &component);
-        Ok(Self { component, interfaces, hash })
+        let interfaces = inspect(engine, &component);
+        let fits = kind.concurrent || !interfaces.is_asynchronous();
+        let (mode, hash) = origin;
+        Ok(fits.then_some(Self { component, kind, interfaces, mode, hash }))
     }
 
     /// Whether what the component imports can be linked, and what it exports can
@@ -106,9 +141,8 @@ impl Code {
     /// # Errors
     /// [`LoadError::Mismatch`].
     pub fn check(&self, host: &Host) -> Result<(), LoadError> {
-        host.linker()
-            .instantiate_pre(&self.component)
-            .and_then(|_| HandlerExport::check(host.engine(), &self.component))
+        self.prepare(host)
+            .and_then(|_| HandlerExport::check(&self.component))
             .map_err(|error| LoadError::Mismatch(format!("{error:#}")))
     }
 
@@ -122,6 +156,11 @@ impl Code {
     #[must_use]
     pub fn interfaces(&self) -> &Interfaces {
         &self.interfaces
+    }
+
+    /// Links it.
+    pub(super) fn prepare(&self, host: &Host) -> wasmtime::Result<InstancePre<State>> {
+        host.part(self.kind)?.linker.instantiate_pre(&self.component)
     }
 
     pub(super) fn component(&self) -> &Component {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::broker::driver::Parting;
 use crate::broker::{
-    Broker, Exhausted, Lease, Limits, RetryPolicy, Subscription, SubscriptionSettings, Verdict,
+    Broker, Budget, Exhausted, Lease, Limits, RetryPolicy, Share, Subscription,
+    SubscriptionSettings, Verdict,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -370,8 +371,10 @@ async fn unsettled_events_return_in_order_with_the_source() {
         filter: TopicFilter::new("t").unwrap(),
         group: Some("g".into()),
         qos: Qos::AtLeastOnce,
+        ordered: false,
         max_in_flight: 2,
         max_in_flight_bytes: 1000,
+        share: Share::new(&Budget::unbounded()),
         not_from: None,
         ready: crate::broker::driver::Ready(Arc::new(|| {})),
     };
@@ -403,8 +406,10 @@ async fn a_source_holds_its_bound_in_bytes_and_says_when_there_is_room() {
         filter: TopicFilter::new("t").unwrap(),
         group: None,
         qos: Qos::AtLeastOnce,
+        ordered: false,
         max_in_flight: 10,
         max_in_flight_bytes: 250,
+        share: Share::new(&Budget::unbounded()),
         not_from: None,
         ready: crate::broker::driver::Ready(Arc::new(count)),
     };
