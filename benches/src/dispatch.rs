@@ -9,6 +9,8 @@ use crate::service::{self, Start};
 use crate::{guest, raw};
 use anyhow::Result;
 use bytes::Bytes;
+use clap::ValueEnum;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use wasi_pubsub::backends::memory;
@@ -20,28 +22,66 @@ const ROUNDS: usize = 5;
 const DATA_BYTES: usize = 100;
 const AT_ONCE: usize = 64;
 
-pub async fn run(events: u64) -> Result<()> {
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Figure {
+    /// A 0.2 handler, one call after the other in one instance
+    Serial,
+    /// The same in two instances
+    SerialTwo,
+    /// A 0.3 handler, 64 calls at once in one instance
+    Concurrent,
+    /// A 0.2 handler, a new instance for each event
+    Fresh,
+    /// The same, two at a time
+    FreshTwo,
+}
+
+/// Measures these figures, or all of them.
+pub async fn run(events: u64, figures: &[Figure]) -> Result<()> {
     println!("{DATA_BYTES} B events, best of {ROUNDS} rounds of {events}, rounds alternate");
-    let cores = std::thread::available_parallelism()?.get();
-    let (serial, concurrent) = (guest("faulty"), guest("faulty_async"));
-    let reuse = |path: &PathBuf, instances| (path.clone(), InstanceMode::Reuse, instances);
-
-    let one = alternate(events, Raw::serial(&serial), reuse(&serial, 1)).await?;
-    one.report("0.2 handler, reused, one worker");
-    let two = alternate(events, Raw::serial(&serial).on(2), reuse(&serial, 2)).await?;
-    two.report("0.2 handler, reused, two workers (raw: two threads)");
-    println!("  two workers are {:.2} times one, on {cores} cores", two.host / one.host);
-    let many = alternate(events, Raw::concurrent(&concurrent, AT_ONCE), reuse(&concurrent, 1));
-    many.await?.report("0.3 handler, 64 in flight in one instance");
-
-    // An instance for each event costs more than the call.
-    let events = events / 10;
-    let fresh = |instances| (serial.clone(), InstanceMode::Fresh, instances);
-    let one = alternate(events, Raw::fresh(&serial), fresh(1)).await?;
-    one.report("0.2 handler, fresh, one worker");
-    let two = alternate(events, Raw::fresh(&serial).on(2), fresh(2)).await?;
-    two.report("0.2 handler, fresh, two workers (raw: two threads)");
+    let figures = if figures.is_empty() { Figure::value_variants() } else { figures };
+    let mut rates = HashMap::new();
+    for &figure in figures {
+        let found = figure.measure(events).await?;
+        found.report(figure.name());
+        rates.insert(format!("{figure:?}"), found.host);
+    }
+    let cores = std::thread::available_parallelism()?;
+    for (one, two) in [("Serial", "SerialTwo"), ("Fresh", "FreshTwo")] {
+        if let (Some(one), Some(two)) = (rates.get(one), rates.get(two)) {
+            println!("two workers are {:.2} times one, on {cores} cores", two / one);
+        }
+    }
     Ok(())
+}
+
+impl Figure {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Serial => "0.2 handler, reused, one worker",
+            Self::SerialTwo => "0.2 handler, reused, two workers (raw: two threads)",
+            Self::Concurrent => "0.3 handler, 64 in flight in one instance",
+            Self::Fresh => "0.2 handler, fresh, one worker",
+            Self::FreshTwo => "0.2 handler, fresh, two workers (raw: two threads)",
+        }
+    }
+
+    async fn measure(self, events: u64) -> Result<Rates> {
+        let (serial, concurrent) = (guest("faulty"), guest("faulty_async"));
+        let (raw, path, mode, instances) = match self {
+            Self::Serial => (Raw::serial(&serial), serial, InstanceMode::Reuse, 1),
+            Self::SerialTwo => (Raw::serial(&serial).on(2), serial, InstanceMode::Reuse, 2),
+            Self::Concurrent => {
+                (Raw::concurrent(&concurrent, AT_ONCE), concurrent, InstanceMode::Reuse, 1)
+            }
+            Self::Fresh => (Raw::fresh(&serial), serial, InstanceMode::Fresh, 1),
+            Self::FreshTwo => (Raw::fresh(&serial).on(2), serial, InstanceMode::Fresh, 2),
+        };
+        // An instance for each event costs more than the call.
+        let events = if mode == InstanceMode::Fresh { events / 5 } else { events };
+        alternate(events, raw, (path, mode, instances)).await
+    }
 }
 
 /// Events a second.

@@ -25,6 +25,9 @@ enum Bench {
         /// Events for each figure
         #[arg(long, default_value_t = 1_000_000)]
         events: u64,
+        /// Which figures; without any, all
+        #[arg(value_enum)]
+        figures: Vec<dispatch::Figure>,
     },
     /// The same through mosquitto, beside a plain rumqttc subscriber
     Mqtt {
@@ -64,7 +67,7 @@ fn guest(name: &str) -> PathBuf {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Bench::parse() {
-        Bench::Dispatch { events } => dispatch::run(events).await,
+        Bench::Dispatch { events, figures } => dispatch::run(events, &figures).await,
         Bench::Mqtt { events } => mqtt::run(events).await,
         Bench::Start { runs } => start::run(runs),
         Bench::Memory { components } => memory::run(components),

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wasi_pubsub::broker::driver::{Connection, Ready, SubscribeRequest};
 use wasi_pubsub::broker::{
-    Broker, BrokerError, Event, Limits, Qos, SubscriptionSettings, Topic, TopicFilter,
+    Broker, BrokerError, Budget, Event, Limits, Qos, Share, SubscriptionSettings, Topic,
+    TopicFilter,
 };
 use wasi_pubsub::runtime::{
     Code, ComponentSettings, ComponentSetup, Grant, Grants, Host, InstanceMode, Outcome, Output,
@@ -143,6 +144,8 @@ pub fn request() -> Result<SubscribeRequest> {
         max_in_flight: settings.max_in_flight,
         max_in_flight_bytes: settings.max_in_flight_bytes,
         not_from: None,
+        ordered: false,
+        share: Share::new(&Budget::unbounded()),
         ready: Ready(Arc::new(|| {})),
     })
 }

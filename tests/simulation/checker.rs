@@ -272,6 +272,17 @@ impl Checker {
         });
     }
 
+    /// Whether the core may take one more.
+    pub(crate) fn has_room(&self, opening: Opening) -> bool {
+        let checks = self.lock();
+        let watched = &checks.open[opening];
+        let bytes: usize = watched.held.iter().map(|delivery| delivery.size).sum();
+        let settings = &watched.belief.settings;
+        let is_below =
+            watched.held.len() < settings.max_in_flight && bytes < settings.max_in_flight_bytes;
+        !watched.stopped && (is_below || watched.held.is_empty())
+    }
+
     /// What the subscriptions of one process hold together stays below the bound
     /// and one event for each of them.
     pub(crate) fn within_budget(&self, openings: &[Opening], bytes_max: usize) {

@@ -4,7 +4,7 @@ use crate::belief::Said;
 use crate::checker::{Checker, Opening};
 use fastrand::Rng;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use wasi_pubsub::broker::{BrokerError, Lease, Subscription, Verdict};
 
@@ -100,6 +100,17 @@ pub(crate) struct Desk {
     pub(crate) opening: Opening,
     pub(crate) checker: Arc<Checker>,
     pub(crate) tongue: Tongue,
+    /// How many takers wait for something.
+    pub(crate) waiting: Arc<AtomicUsize>,
+}
+
+/// A taker that waits.
+pub(crate) struct Waiting(Arc<AtomicUsize>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A lease that the checker knows of. Dropped, it goes back, as a lease does.
@@ -116,12 +127,20 @@ impl Desk {
         Held { desk: self.clone(), number, lease: Some(lease) }
     }
 
-    pub(crate) async fn next(&self) -> Result<Held, BrokerError> {
-        let next = self.subscription.next().await;
-        self.checked(next)
+    /// Somebody waits, until what this returns is dropped.
+    pub(crate) fn wait(&self) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self.waiting.clone())
     }
 
-    pub(crate) fn checked(&self, next: Result<Lease, BrokerError>) -> Result<Held, BrokerError> {
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) async fn next(&self) -> Result<Held, BrokerError> {
+        let waits = self.wait();
+        let next = self.subscription.next().await;
+        drop(waits);
         match next {
             Ok(lease) => Ok(self.begin(lease)),
             Err(error) => {

@@ -43,6 +43,8 @@ struct Session {
     name: String,
     filter: TopicFilter,
     qos: Qos,
+    /// How many times its subscribers are going to be told of something.
+    untold: usize,
     /// By number.
     queue: VecDeque<Stored>,
     delayed: Vec<Stored>,
@@ -207,17 +209,34 @@ impl Model {
                 }
             }
             let delay = (state.rng.u8(0..4) == 0).then(|| state.rng.u64(0..20));
-            (state.readies(|feed| sessions.contains(&feed.session)), delay)
-        };
-        match delay {
-            None => tell(told),
-            Some(millis) => {
-                _ = tokio::spawn(async move {
-                    sleep(Duration::from_millis(millis)).await;
-                    tell(told);
-                })
+            if delay.is_some() {
+                sessions.iter().for_each(|session| state.sessions[*session].untold += 1);
             }
-        }
+            (state.readies(|feed| sessions.contains(&feed.session)), delay.map(|d| (d, sessions)))
+        };
+        let Some((millis, sessions)) = delay else { return tell(told) };
+        let model = self.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(millis)).await;
+            sessions.iter().for_each(|session| model.lock().sessions[*session].untold -= 1);
+            tell(told);
+        });
+    }
+
+    /// Whether a source, which has been told, would find something.
+    pub(crate) fn has_something(&self, link: usize, session: &str) -> bool {
+        let state = self.lock();
+        let is_open = |feed: &&Feed| {
+            let own = &state.sessions[feed.session];
+            feed.link == link && !feed.stopped && own.name == session && own.untold == 0
+        };
+        let Link { is_down, is_dead, is_over, .. } = state.links[link];
+        let has_something = |feed: &Feed| {
+            let first = state.sessions[feed.session].queue.front();
+            first.is_some_and(|first| feed.admits(first))
+        };
+        let is_up = !(is_down || is_dead || is_over);
+        is_up && state.sources.iter().find(is_open).is_some_and(has_something)
     }
 
     /// What is still there, as text.
@@ -332,7 +351,7 @@ impl State {
         let queue = &mut self.sessions[feed.session].queue;
         let first = queue.front()?;
         let qos = first.qos.min(feed.qos);
-        if qos > Qos::AtMostOnce && !feed.has_room(first.event.size()) {
+        if !feed.admits(first) {
             feed.limited = true;
             return None;
         }
@@ -372,9 +391,12 @@ impl State {
 }
 
 impl Feed {
-    fn has_room(&self, size: usize) -> bool {
+    /// Whether there is room for it.
+    fn admits(&self, stored: &Stored) -> bool {
+        let size = stored.event.size();
         let bytes: usize = self.unsettled.values().map(|stored| stored.event.size()).sum();
-        self.unsettled.is_empty()
+        stored.qos.min(self.qos) == Qos::AtMostOnce
+            || self.unsettled.is_empty()
             || self.unsettled.len() < self.max_in_flight.max(1)
                 && bytes + size <= self.max_in_flight_bytes
     }
@@ -478,7 +500,7 @@ impl Connection for ModelConnection {
         let session = known.unwrap_or_else(|| {
             let (filter, qos) = (request.filter.clone(), request.qos);
             let (queue, delayed) = (VecDeque::new(), Vec::new());
-            state.sessions.push(Session { name, filter, qos, queue, delayed });
+            state.sessions.push(Session { name, filter, qos, untold: 0, queue, delayed });
             state.sessions.len() - 1
         });
         state.sources.push(Feed {

@@ -2,10 +2,10 @@
 //! do.
 
 use crate::belief::Said;
-use crate::guest::{Deed, Desk, End, Held, Mood, TIMEOUT, retry};
+use crate::guest::{Deed, Desk, End, Held, Mood, Waiting, retry};
 use fastrand::Rng;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(crate) struct Taker {
     pub(crate) desks: Vec<Desk>,
     pub(crate) mood: Arc<Mood>,
     pub(crate) rng: Rng,
+    /// Those of its subscriptions that it waits for.
+    pub(crate) waits: Vec<Waiting>,
 }
 
 impl Taker {
@@ -58,6 +60,7 @@ impl Taker {
     }
 
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<Held, BrokerError>> {
+        self.waits.clear();
         self.desks.rotate_left(1);
         let mut index = 0;
         let mut ended = None;
@@ -74,7 +77,10 @@ impl Taker {
         }
         match ended {
             Some(error) if self.desks.is_empty() => Poll::Ready(Err(error)),
-            _ => Poll::Pending,
+            _ => {
+                self.waits.extend(self.desks.iter().map(Desk::wait));
+                Poll::Pending
+            }
         }
     }
 
@@ -89,9 +95,9 @@ impl Taker {
     }
 
     fn poll_instance(&mut self, instance: &mut Instance, cx: &mut Context<'_>) -> Poll<Life> {
+        self.waits.clear();
         loop {
-            if let Some(end) = instance.poll_ended(cx) {
-                let (held, end) = end;
+            if let Some((held, end)) = instance.poll_ended(cx) {
                 if matches!(end, End::Trap) && !instance.calls.is_empty() {
                     // The guilty one is unknown: all of them run again alone.
                     instance.trap(held);
@@ -216,15 +222,15 @@ impl Instance {
     }
 }
 
-/// A taker that fails to start its instance gives its event back.
-pub(crate) async fn fail_to_start(desk: Desk, mut rng: Rng) {
-    let mut next = pin!(desk.next());
-    if let Ok(Ok(held)) = timeout(TIMEOUT, &mut next).await {
-        sleep(Duration::from_millis(rng.u64(0..200))).await;
-        if rng.bool() {
-            held.say(Said::GiveBack { isolate: false });
-        } else {
-            held.say(retry(None, "no instance"));
-        }
-    }
+/// Somebody who takes one event, and then no more: nobody but whoever settles it
+/// can tell the others that there is room again.
+pub(crate) async fn pass_by(desk: Desk, mut rng: Rng) {
+    let patience = Duration::from_millis(rng.u64(0..1000));
+    let Ok(Ok(held)) = timeout(patience, desk.next()).await else { return };
+    sleep(Duration::from_millis(rng.u64(0..4000))).await;
+    held.say(match rng.u8(0..4) {
+        0 => Said::GiveBack { isolate: false },
+        1 => retry(None, "no instance"),
+        _ => Said::Ack,
+    });
 }

@@ -6,7 +6,7 @@ use crate::guest::{Desk, Mood, tell};
 use crate::model::{Faults, Model};
 use crate::plants::Plant;
 use crate::scenario::{self, Backend, Plan, Scenario, millis};
-use crate::takers::{Manner, Taker, fail_to_start};
+use crate::takers::{Manner, Taker, pass_by};
 use crate::trace::Trace;
 use crate::watch::Watch;
 use fastrand::Rng;
@@ -26,6 +26,9 @@ use wasi_pubsub::broker::{
 const REST_MAX: Duration = Duration::from_secs(600);
 /// How long a host may take to drain: guests and dead letters take less.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
+
+/// How often everybody has a turn before all are idle: who is woken wakes others.
+const IDLE_ROUNDS: usize = 32;
 
 /// What went wrong, and on the way to it.
 #[derive(Debug)]
@@ -139,9 +142,12 @@ impl World {
     }
 
     async fn run(&mut self) -> Result<Seen, String> {
-        for _ in 0..self.scenario.steps {
+        for step in 0..self.scenario.steps {
             self.step().await;
             self.check()?;
+            if step % 8 == 0 {
+                self.check_idle().await;
+            }
         }
         self.rest().await?;
         self.end().await?;
@@ -159,6 +165,24 @@ impl World {
         self.checker.violation().map_or(Ok(()), Err)
     }
 
+    /// Nobody may wait while there is something to take and room for it.
+    async fn check_idle(&self) {
+        let Shore::Model(model) = &self.broker else { return };
+        // Everybody does all that is to be done at this time.
+        for _ in 0..IDLE_ROUNDS {
+            yield_now().await;
+        }
+        for host in self.hosts.iter().filter(|_| self.scenario.budget_bytes == usize::MAX) {
+            for (label, desk) in host.desks.iter().filter(|(_, desk)| desk.has_waiting()) {
+                let session = session_of(desk.subscription.settings());
+                let link = host.link.unwrap_or_default();
+                if model.has_something(link, &session) && self.checker.has_room(desk.opening) {
+                    self.checker.report(format!("takers of {label} wait, and there is something"));
+                }
+            }
+        }
+    }
+
     async fn step(&mut self) {
         if self.rng.u32(0..100) < self.scenario.faults {
             return self.fault().await;
@@ -166,7 +190,7 @@ impl World {
         match self.rng.u8(0..20) {
             0..8 => self.publish(),
             8 => (0..self.rng.usize(2..8)).for_each(|_| self.publish()),
-            9 => self.fail_to_start(),
+            9 => self.pass_by(),
             10..13 => yield_now().await,
             13..18 => sleep(millis(self.rng.u64(0..20))).await,
             _ => sleep(millis(self.rng.u64(0..1000))).await,
@@ -252,11 +276,11 @@ impl World {
         sessions
     }
 
-    fn fail_to_start(&mut self) {
+    fn pass_by(&mut self) {
         let host = self.rng.usize(..self.hosts.len());
         let desks = &self.hosts[host].desks;
         let desk = desks[self.rng.usize(..desks.len())].1.clone();
-        let task = tokio::spawn(fail_to_start(desk, self.rng.fork()));
+        let task = tokio::spawn(pass_by(desk, self.rng.fork()));
         self.hosts[host].tasks.push(task);
     }
 
@@ -308,6 +332,7 @@ impl World {
             subscription,
             checker: self.checker.clone(),
             tongue: self.plant.map_or(tell, Plant::tongue),
+            waiting: Arc::default(),
         };
         host.desks.push((label, desk));
     }
@@ -327,7 +352,8 @@ impl World {
             hired.push((pushed, Manner::Concurrent(3)));
         }
         for (desks, manner) in hired {
-            let taker = Taker { desks, mood: self.mood.clone(), rng: self.rng.fork() };
+            let (mood, rng) = (self.mood.clone(), self.rng.fork());
+            let taker = Taker { desks, mood, rng, waits: Vec::new() };
             host.tasks.push(tokio::spawn(Box::pin(taker.run(manner))));
         }
     }

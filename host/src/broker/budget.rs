@@ -4,7 +4,7 @@
 //! process's, each subscription has a [`Share`], which counts what its driver
 //! has taken from the broker and the core has not done with. At the bound a
 //! driver takes nothing more, and is told when there is room again: those who
-//! wait get one event each, in turn.
+//! wait get room for one event each, in turn.
 //!
 //! A subscription that holds nothing may always take one event. So no slow
 //! component stops another, and handlers that publish to each other cannot wait
@@ -81,7 +81,6 @@ impl Budget {
 
     /// Room for so many bytes, even above the bound: for what is there already,
     /// after [`poll_room`](Self::poll_room) has said that there is room.
-    #[must_use]
     pub fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
         self.used.fetch_add(bytes, SeqCst);
         Reservation { budget: self.clone(), bytes }
@@ -123,31 +122,29 @@ impl Budget {
         }
     }
 
-    /// Takes out of the line who is served now: as many as there is room for, and
-    /// one that holds nothing any more.
+    /// Takes out of the line who is served now: as many as there is room for,
+    /// which they get, and one that holds nothing any more.
     fn next_in_line(&self, own: Option<&Share>) -> Vec<Arc<Share>> {
         let mut served = Vec::new();
         let mut line = self.line.lock();
         if let Some(own) = own
             && own.holds_nothing()
+            && own.state.load(SeqCst) == WAITING
             && own.leave(&mut line)
         {
             served.extend(own.this.upgrade());
         }
-        let mut free = self.bytes_max().saturating_sub(self.bytes_used());
         while let Some(first) = line.front() {
             if let Some(share) = first.upgrade() {
                 let wanted = share.wanted.load(SeqCst);
-                if wanted > free {
+                if !self.take(wanted, |_| false) {
                     break;
                 }
-                free -= wanted;
+                share.granted.store(wanted, SeqCst);
+                share.state.store(SERVED, SeqCst);
                 served.push(share);
             }
             line.pop_front();
-        }
-        for share in &served {
-            share.state.store(SERVED, SeqCst);
         }
         self.waiting.store(line.len(), SeqCst);
         served
@@ -181,7 +178,7 @@ impl Drop for Reservation {
 const IDLE: u8 = 0;
 /// It is in the line.
 const WAITING: u8 = 1;
-/// It was in the line, and it is its turn.
+/// It was in the line, and has got room that it has not used yet.
 const SERVED: u8 = 2;
 
 /// What one subscription holds of a budget.
@@ -190,7 +187,9 @@ pub struct Share {
     held: AtomicUsize,
     /// What it waits for, in bytes.
     wanted: AtomicUsize,
-    /// Changes with the line's lock, but for who was served and takes its turn.
+    /// What it got when it was served, in bytes. Who swaps it for nothing has it.
+    granted: AtomicUsize,
+    /// Changes with the line's lock, but for who was served and uses it.
     state: AtomicU8,
     on_room: OnceLock<Ready>,
     this: Weak<Share>,
@@ -204,6 +203,7 @@ impl Share {
             budget: budget.clone(),
             held: AtomicUsize::new(0),
             wanted: AtomicUsize::new(0),
+            granted: AtomicUsize::new(0),
             state: AtomicU8::new(IDLE),
             on_room: OnceLock::new(),
             this: this.clone(),
@@ -229,23 +229,42 @@ impl Share {
     /// Calls of one share come one after the other.
     #[must_use]
     pub fn try_add(&self, bytes: usize) -> bool {
-        let turn = self.state.load(SeqCst) == SERVED || self.budget.waiting.load(SeqCst) == 0;
-        if turn && self.add(bytes) {
-            // Whoever has had its turn is the last in the line again.
-            let _idle = self.state.compare_exchange(SERVED, IDLE, SeqCst, SeqCst);
-            return true;
+        let served = self.is_served();
+        let added = match served {
+            true => self.use_grant(bytes),
+            false => self.budget.waiting.load(SeqCst) == 0 && self.add(bytes),
+        };
+        added || self.queue(bytes, served)
+    }
+
+    /// Adds what the share has got room for, as far as that is enough.
+    fn use_grant(&self, bytes: usize) -> bool {
+        let granted = self.granted.swap(0, SeqCst);
+        let _idle = self.state.compare_exchange(SERVED, IDLE, SeqCst, SeqCst);
+        let missing = bytes.saturating_sub(granted);
+        if missing > 0 && !self.budget.take(missing, |_| self.holds_nothing()) {
+            self.budget.used.fetch_sub(granted, SeqCst);
+            return false;
         }
-        self.queue(bytes)
+        self.budget.used.fetch_sub(granted.saturating_sub(bytes), SeqCst);
+        self.held.fetch_add(bytes, SeqCst);
+        true
     }
 
     /// Waits in the line, unless there is room by now.
-    fn queue(&self, bytes: usize) -> bool {
+    /// Who was served and got too little stays in front.
+    fn queue(&self, bytes: usize, was_served: bool) -> bool {
         let mut line = self.budget.line.lock();
         self.wanted.store(bytes, SeqCst);
-        match self.state.load(SeqCst) {
-            WAITING => {}
-            SERVED => line.push_front(self.this.clone()),
-            _ => line.push_back(self.this.clone()),
+        let state = self.state.load(SeqCst);
+        // It may have been served since this began.
+        if state == SERVED && self.use_grant(bytes) {
+            return true;
+        }
+        if was_served || state == SERVED {
+            line.push_front(self.this.clone());
+        } else if state == IDLE {
+            line.push_back(self.this.clone());
         }
         self.state.store(WAITING, SeqCst);
         self.budget.waiting.store(line.len(), SeqCst);
@@ -268,16 +287,36 @@ impl Share {
         self.budget.release(bytes.min(held), Some(self));
     }
 
-    /// Leaves the line: nothing will be taken any more. To be called without a
-    /// lock, as [`remove`](Self::remove).
+    /// Whether it has waited, and got room that it has not used yet. A driver that
+    /// finds nothing to take any more [declines](Self::decline) it.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.state.load(SeqCst) == SERVED
+    }
+
+    /// Gives unused room back. To be called without a lock, as
+    /// [`remove`](Self::remove).
+    pub fn decline(&self) {
+        let granted = {
+            let _line = self.budget.line.lock();
+            // In the line again, it wants something after all.
+            let idle = self.state.compare_exchange(SERVED, IDLE, SeqCst, SeqCst);
+            if idle.is_ok() { self.granted.swap(0, SeqCst) } else { 0 }
+        };
+        self.budget.release(granted, None);
+    }
+
+    /// Nothing is wanted any more: leaves the line, and gives unused room back. To
+    /// be called without a lock, as [`remove`](Self::remove).
     pub fn withdraw(&self) {
-        {
+        let granted = {
             let mut line = self.budget.line.lock();
             self.leave(&mut line);
             self.budget.waiting.store(line.len(), SeqCst);
-        }
+            self.granted.swap(0, SeqCst)
+        };
         // There may be room for those behind it.
-        self.budget.release(0, None);
+        self.budget.release(granted, None);
     }
 
     fn add(&self, bytes: usize) -> bool {
@@ -308,7 +347,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if *self.state.get_mut() == WAITING {
+        if *self.state.get_mut() != IDLE {
             self.withdraw();
         }
         self.budget.release(*self.held.get_mut(), None);
@@ -402,11 +441,31 @@ mod tests {
         assert!(!b.try_add(10) && !c.try_add(10));
         a.remove(10);
         assert_eq!([told(&told_b), told(&told_c)], [1, 0]);
+        assert_eq!(budget.bytes_used(), 100, "it has got the room");
         assert!(!b.try_add(30), "the event is another one by now");
         a.remove(10);
         assert_eq!([told(&told_b), told(&told_c)], [0, 0], "not enough for the first");
         a.remove(10);
         assert_eq!([told(&told_b), told(&told_c)], [1, 0]);
+    }
+
+    #[test]
+    fn room_that_was_given_is_kept_until_it_is_used_or_declined() {
+        let budget = Budget::new(100);
+        let [(a, told_a), (b, told_b)] = shares(&budget);
+        assert!(a.try_add(80) && a.try_add(10) && b.try_add(10));
+        assert!(!b.try_add(10));
+        a.remove(10);
+        assert!(b.is_served() && !a.try_add(5), "nobody takes it away");
+        b.decline();
+        b.decline();
+        assert_eq!([told(&told_a), told(&told_b)], [1, 1]);
+        assert!(a.try_add(3) && !b.is_served());
+        assert_eq!(budget.bytes_used(), 93, "less than it had waited for");
+        assert!(!b.try_add(8));
+        a.remove(3);
+        drop(b);
+        assert_eq!(budget.bytes_used(), 80);
     }
 
     #[test]

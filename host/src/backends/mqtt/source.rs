@@ -309,6 +309,10 @@ impl Role for Subscriber {
         if (touched || out_of_patience) && !self.parked.is_empty() {
             self.unpark(out_of_patience);
         }
+        if touched && self.parked.is_empty() && self.shared.share.is_served() {
+            // What it waited for was dropped, or is lost with its connection.
+            self.shared.share.decline();
+        }
         if touched {
             self.shared.inbox.lock().take_acks(&mut self.acks);
             for (id, qos) in self.acks.drain(..) {
