@@ -16,5 +16,6 @@ mod pulls;
 mod reload;
 mod restarts;
 mod sandbox;
+mod service;
 mod support;
 mod verdicts;
