@@ -196,6 +196,11 @@ impl Host {
         process::signal(&self.child, Signal::INT);
     }
 
+    /// Asks it to reload, with SIGHUP.
+    pub fn hang_up(&self) {
+        process::signal(&self.child, Signal::HUP);
+    }
+
     /// Ends it at once, with SIGKILL.
     pub fn kill(&mut self) {
         process::kill(&mut self.child);

@@ -1,5 +1,6 @@
 //! What a component is linked to: where it may publish, and what it may pull.
 
+use super::closing::Closing;
 use crate::broker::{Broker, BrokerError, Qos, Subscription, Topic};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,4 +31,7 @@ pub trait Links: Send + Sync + 'static {
     /// The pull subscription with this name: the exact text of its `topic` or
     /// `queue`.
     fn subscription(&self, name: &str) -> Option<Arc<Subscription>>;
+
+    /// Tells when this version of the component is over.
+    fn closing(&self) -> &Closing;
 }

@@ -8,7 +8,7 @@ use crate::broker::{
     DedupeWindow, EventFilter, Exhausted, Limits, Order, Qos, RetryPolicy, TopicFilter,
 };
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,18 +242,4 @@ pub enum Network {
     Any,
     /// These addresses; `None` for every port. Names are not looked up.
     Only(Vec<(IpAddr, Option<u16>)>),
-}
-
-impl Network {
-    /// Whether a connection to an address is allowed.
-    #[must_use]
-    pub fn allows(&self, address: SocketAddr) -> bool {
-        match self {
-            Self::None => false,
-            Self::Any => true,
-            Self::Only(allowed) => allowed.iter().any(|(ip, port)| {
-                *ip == address.ip().to_canonical() && port.is_none_or(|port| port == address.port())
-            }),
-        }
-    }
 }

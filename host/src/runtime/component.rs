@@ -26,7 +26,7 @@ pub enum InstanceMode {
 }
 
 /// The limits and grants of a component.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComponentSettings {
     /// Whether events share instances.
     pub instance: InstanceMode,

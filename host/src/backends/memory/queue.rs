@@ -57,6 +57,11 @@ impl Queue {
         self.room.notify_waiters();
     }
 
+    /// Whether nobody takes from it.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.state.lock().members.is_empty()
+    }
+
     /// Takes back what a member that has gone away did not settle.
     pub(super) fn give_back(&self, member: &Member) {
         let told = {
