@@ -15,4 +15,5 @@ mod pulls;
 mod restarts;
 mod sandbox;
 mod support;
+mod telemetry;
 mod verdicts;

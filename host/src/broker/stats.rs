@@ -23,4 +23,7 @@ pub struct Stats {
     /// Events held by the core now, and not leased: they wait for a retry, for
     /// a dead letter to be stored, or for the verdict on another delivery.
     pub waiting: usize,
+    /// Events that have arrived, in the backend's buffer or store, and that nobody
+    /// has taken. Where a group shares a queue, all of the queue's.
+    pub queued: usize,
 }

@@ -14,6 +14,7 @@ mod publish;
 mod run;
 mod signals;
 mod subscribe;
+mod telemetry;
 mod tool;
 
 use clap::{Args, Parser, Subcommand};

@@ -4,7 +4,7 @@ use super::ConfigArgs;
 use super::failure::Failure;
 use super::files;
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, Limits};
 use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
 use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
@@ -165,6 +165,11 @@ impl Planned {
         }
         text.push_str("ok\n");
         text
+    }
+
+    /// The limits of events.
+    pub(super) fn limits(&self) -> Limits {
+        self.config.limits()
     }
 
     /// Everything that the runtime needs. Connections are opened, without

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::signals::Signals;
+use super::telemetry::TelemetryArgs;
 use super::{ConfigArgs, plan};
 use crate::runtime::{GuestStream, Host, Outcome, Output, Service};
 use clap::Args;
@@ -15,6 +16,7 @@ Examples:
   wasi-pubsub run                              the components of capabilities.toml
   wasi-pubsub run a.wasm b.wasm                these, with the bindings of capabilities.toml
   wasi-pubsub run -c plant.toml billing.wasm
+  wasi-pubsub run --metrics 127.0.0.1:9464     with metrics and health for operators
 
 Without capabilities.toml the built-in broker is used: everything may be
 published, and handlers are pushed every topic, without their own events.
@@ -27,6 +29,8 @@ pub(super) struct RunArgs {
     components: Vec<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
@@ -35,9 +39,13 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let host = Host::new().map_err(|error| Failure::run(format!("{error:#}")))?;
     let planned = plan::load(&host, &args.config, &args.components)?;
     planned.announce();
-    let setup = planned.into_setup(guest_output(), Vec::new())?;
+    let mut telemetry = args.telemetry.open().await?;
+    let observers = telemetry.observers(planned.limits());
+    let setup = planned.into_setup(guest_output(), observers)?;
     let service = Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
+    let _serving = telemetry.serve(service.status());
     let outcome = service.run(signals.first(), || tracing::info!("ready")).await;
+    telemetry.finish().await;
     report(&outcome)
 }
 

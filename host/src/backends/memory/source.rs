@@ -45,6 +45,10 @@ impl Source for QueueSource {
         self.member.dropped()
     }
 
+    fn queued(&self) -> usize {
+        self.queue.queued()
+    }
+
     fn stop(&self) {
         if self.queue.group.is_none() {
             self.shared.unroute(&self.queue);
