@@ -1,36 +1,49 @@
 //! A broker that counts acknowledgements on their way through.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use wasi_pubsub::broker::driver::{
     Connection, Features, Incoming, Settlement, Source, SubscribeRequest, Token,
 };
 use wasi_pubsub::broker::{BrokerError, Event, Qos, Topic};
 
-/// How many events were acknowledged.
+/// How many events were acknowledged, and how long that took.
 #[derive(Default)]
 pub struct Count {
     acknowledged: AtomicU64,
     goal: AtomicU64,
+    /// When the first event was taken.
+    begun: OnceLock<Instant>,
+    ended: OnceLock<Instant>,
     reached: Notify,
 }
 
 impl Count {
-    /// Sets how many more acknowledgements than now are waited for.
-    pub fn expect(&self, more: u64) {
-        self.goal.store(self.acknowledged.load(Ordering::SeqCst) + more, Ordering::SeqCst);
+    /// Waits for so many.
+    pub fn of(goal: u64) -> Self {
+        Self { goal: AtomicU64::new(goal), ..Self::default() }
     }
 
-    /// Waits until as many came as were expected.
-    pub async fn reached(&self) {
+    /// Waits until as many were acknowledged as are expected, and returns the time
+    /// from when the first one was taken.
+    pub async fn reached(&self) -> Duration {
         self.reached.notified().await;
+        match (self.begun.get(), self.ended.get()) {
+            (Some(begun), Some(ended)) => ended.duration_since(*begun),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn begin(&self) {
+        self.begun.get_or_init(Instant::now);
     }
 
     fn add(&self) {
         let count = self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1;
         if count == self.goal.load(Ordering::Relaxed) {
+            let _ = self.ended.set(Instant::now());
             self.reached.notify_one();
         }
     }
@@ -78,6 +91,9 @@ impl Source for CountingSource {
     fn take(&self, max: usize, into: &mut Vec<Incoming>) -> Result<(), BrokerError> {
         let before = into.len();
         self.inner.take(max, into)?;
+        if into.len() > before {
+            self.count.begin();
+        }
         // At qos 0 taking is acknowledging.
         for incoming in &into[before..] {
             if incoming.qos == Qos::AtMostOnce {

@@ -7,6 +7,7 @@
 
 mod counting;
 mod dispatch;
+mod latency;
 mod memory;
 mod mqtt;
 mod raw;
@@ -15,6 +16,7 @@ mod start;
 
 use clap::Parser;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Parser)]
 enum Bench {
@@ -23,6 +25,9 @@ enum Bench {
         /// Events for each figure
         #[arg(long, default_value_t = 1_000_000)]
         events: u64,
+        /// Which figures; without any, all
+        #[arg(value_enum)]
+        figures: Vec<dispatch::Figure>,
     },
     /// The same through mosquitto, beside a plain rumqttc subscriber
     Mqtt {
@@ -36,8 +41,21 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         runs: u32,
     },
-    /// Resident memory with one idle component, and with a hundred
-    Memory,
+    /// Resident memory and time to start, with one component and with many
+    Memory {
+        /// How many
+        #[arg(long, default_value_t = 1_000)]
+        components: usize,
+    },
+    /// From publish to handled, through pubsub.memory
+    Latency {
+        /// Events a second
+        #[arg(long, value_delimiter = ',', default_value = "1000,100000")]
+        rates: Vec<u64>,
+        /// For how many seconds each
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
 }
 
 /// Where the guests are, once they are built.
@@ -49,9 +67,12 @@ fn guest(name: &str) -> PathBuf {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Bench::parse() {
-        Bench::Dispatch { events } => dispatch::run(events).await,
+        Bench::Dispatch { events, figures } => dispatch::run(events, &figures).await,
         Bench::Mqtt { events } => mqtt::run(events).await,
         Bench::Start { runs } => start::run(runs),
-        Bench::Memory => memory::run(),
+        Bench::Memory { components } => memory::run(components),
+        Bench::Latency { rates, seconds } => {
+            latency::run(&rates, Duration::from_secs(seconds)).await
+        }
     }
 }

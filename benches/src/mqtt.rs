@@ -3,7 +3,8 @@
 //! A publisher keeps mosquitto busy for the whole time; what counts is what
 //! arrives. The limit is the broker, so the two are alternated.
 
-use crate::{guest, service};
+use crate::guest;
+use crate::service::{self, Start};
 use anyhow::{Context, Result};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{AckMode, AsyncClient, Event, Incoming, MqttOptions, PublishOptions};
@@ -109,8 +110,9 @@ async fn through_host(count: u64, qos: Qos) -> Result<f64> {
     let mut settings = mqtt::MqttSettings::new(&mosquitto.url())?;
     settings.clean_session = true;
     let connection = mqtt::open(settings, "bench".into())?;
-    let running = service::start(&guest("faulty"), connection, qos, IN_FLIGHT.into()).await?;
-    running.count.expect(count);
+    let start =
+        Start { qos, in_flight: IN_FLIGHT.into(), expected: count, ..Start::new(&guest("faulty")) };
+    let running = service::start(start, connection).await?;
     let begun = Instant::now();
     let flood = flood(&mosquitto, qos).await;
     tokio::time::timeout(Duration::from_secs(300), running.count.reached()).await?;

@@ -3,14 +3,15 @@
 use crate::counting::{Count, Counting};
 use anyhow::Result;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use wasi_pubsub::broker::driver::Connection;
+use wasi_pubsub::broker::driver::{Connection, Ready, SubscribeRequest};
 use wasi_pubsub::broker::{
-    Broker, BrokerError, Event, Limits, Qos, SubscriptionSettings, Topic, TopicFilter,
+    Broker, BrokerError, Budget, Event, Limits, Qos, Share, SubscriptionSettings, Topic,
+    TopicFilter,
 };
 use wasi_pubsub::runtime::{
     Code, ComponentSettings, ComponentSetup, Grant, Grants, Host, InstanceMode, Outcome, Output,
@@ -33,27 +34,50 @@ impl Grants for Nothing {
     }
 }
 
-/// Starts one component with one instance on the topic `bench`.
-pub async fn start(
-    path: &Path,
-    connection: Arc<dyn Connection>,
-    qos: Qos,
-    in_flight: usize,
-) -> Result<Running> {
+/// How a component is run.
+pub struct Start {
+    pub path: PathBuf,
+    pub qos: Qos,
+    pub in_flight: usize,
+    pub group: Option<String>,
+    pub mode: InstanceMode,
+    pub instances: usize,
+    /// How many acknowledgements are waited for.
+    pub expected: u64,
+}
+
+impl Start {
+    /// One instance, 64 events in flight.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            qos: Qos::AtLeastOnce,
+            in_flight: 64,
+            group: None,
+            mode: InstanceMode::Reuse,
+            instances: 1,
+            expected: 0,
+        }
+    }
+}
+
+/// Starts one component on the topic `bench`.
+pub async fn start(start: Start, connection: Arc<dyn Connection>) -> Result<Running> {
     let host = Host::new()?;
-    let code = Code::load(&host, None, path)?;
-    let count = Arc::new(Count::default());
+    let code = Code::load(&host, None, &start.path, start.mode)?;
+    let count = Arc::new(Count::of(start.expected));
     let counting = Arc::new(Counting { inner: connection, count: Arc::clone(&count) });
     let broker = Broker::new("bench", counting, Limits::default());
     let mut settings = SubscriptionSettings::new(TopicFilter::new("bench")?);
-    settings.qos = qos;
-    settings.max_in_flight = in_flight;
+    settings.qos = start.qos;
+    settings.max_in_flight = start.in_flight;
+    settings.group = start.group;
     let component = ComponentSetup {
         name: "guest".into(),
         code,
         settings: ComponentSettings {
-            instance: InstanceMode::Reuse,
-            instances: 1,
+            instance: start.mode,
+            instances: start.instances,
             max_concurrency: 64,
             memory_limit: 64 << 20,
             timeout: Duration::from_secs(10),
@@ -107,6 +131,23 @@ pub fn event(id: u64, data: &bytes::Bytes) -> Event {
         attributes: vec![("do".into(), "ok".into())],
         ordering_key: None,
     }
+}
+
+/// A subscription to the topic `bench`.
+pub fn request() -> Result<SubscribeRequest> {
+    let settings = SubscriptionSettings::new(TopicFilter::new("bench")?);
+    Ok(SubscribeRequest {
+        label: "bench".into(),
+        filter: settings.filter,
+        group: None,
+        qos: Qos::AtLeastOnce,
+        max_in_flight: settings.max_in_flight,
+        max_in_flight_bytes: settings.max_in_flight_bytes,
+        not_from: None,
+        ordered: false,
+        share: Share::new(&Budget::unbounded()),
+        ready: Ready(Arc::new(|| {})),
+    })
 }
 
 pub fn topic() -> Result<Topic> {

@@ -21,6 +21,16 @@ async fn a_good_configuration_is_summed_up() {
 }
 
 #[tokio::test]
+async fn order_and_filter_are_said() {
+    let scene = Scene::memory();
+    let binding = "order = \"key\"\norder_by = \"topic.2\"\nfilter = 'attributes:region'";
+    Jobs { binding, ..Jobs::default() }.write(&scene);
+    let text = done(&scene, &["check"]).await;
+    let wanted = "qos 1, order key (topic.2), pushed to handler, where attributes:region\n";
+    assert!(text.contains(wanted), "{text}");
+}
+
+#[tokio::test]
 async fn components_can_be_named_beside_those_of_the_file() {
     let scene = Scene::memory();
     Jobs::default().write(&scene);

@@ -108,6 +108,7 @@ impl BackendSection for Limited {
     fn features(&self) -> Features {
         Features {
             queue: false,
+            ordered_queue: false,
             qos_max: Qos::AtMostOnce,
             delayed_redelivery: false,
             replay: false,

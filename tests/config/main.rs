@@ -32,9 +32,10 @@ macro_rules! kinds {
 
 kinds! {
     NotUtf8 Syntax MissingKey UnknownKey WrongType NotAllowed OutOfRange BadDuration BadSize
-    BadTopic BadName BadValue BadVariable UnsetVariable BadFile UnknownBackend BackendNotBuilt
+    BadTopic BadName BadValue BadFilter BadVariable UnsetVariable BadFile UnknownBackend BackendNotBuilt
     BackendLater Later DuplicateId DuplicateComponent Conflict Requires GroupWithTopic
-    DeadLetterLoop NothingAfterAttempts OtherCapability QosTooHigh NoQueues UnknownComponent
+    DeadLetterLoop NothingAfterAttempts OtherCapability QosTooHigh NoQueues NoOrderedQueues
+    SharedOrderedQueue UnknownComponent
     BadComponent ForeignImport NothingToRun NeverPushed NotServed NoHandler NotAHandler NotAPuller
     AmbiguousPublish DuplicateSubscription
 }

@@ -26,6 +26,7 @@ fn every_key_is_in_the_reference() {
         "[[capability]]",
         BINDING,
         &format!("{BINDING}[capability.config.retry]"),
+        &format!("{BINDING}qos = 2\ntopic = \"a\"\n[capability.config.dedupe]"),
         "[[component]]",
         "[[component]]\n[[component.dirs]]",
     ] {

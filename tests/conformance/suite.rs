@@ -3,6 +3,7 @@
 /// Declares the tests of one backend: its name, its harness, its features.
 ///
 /// - `queue`: subscribers can share a queue.
+/// - `ordered_queue`: a queue with one subscriber keeps its order.
 /// - `qos2`: quality of service 2 is kept.
 /// - `kept_sessions`: a subscription goes on after a break, under the same
 ///   identity and label, with all that it has missed.
@@ -53,6 +54,11 @@ macro_rules! suite {
                 one_event_above_the_bound_passes_alone(),
                 takers_at_once_get_different_events(),
                 a_cancelled_wait_loses_nothing());
+            tests!($harness; budget:
+                the_bound_holds_over_all_subscriptions_and_nothing_is_lost(),
+                a_stuck_subscription_stops_no_other(),
+                who_waits_for_room_gets_what_others_give_back(),
+                what_nobody_wants_or_handles_is_given_back());
             tests!($harness; limits:
                 an_event_above_the_limit_is_refused_and_the_rest_goes_on(),
                 attributes_above_their_limits_are_refused(),
@@ -71,6 +77,16 @@ macro_rules! suite {
                 draining_waits_for_what_is_in_hand(),
                 draining_waits_for_dead_letters(),
                 a_closed_broker_refuses());
+            tests!($harness; order:
+                a_key_is_handled_in_order_by_several_takers_with_retries(),
+                a_retry_holds_back_its_key_and_no_other(),
+                without_a_key_the_topic_is_the_key(),
+                all_are_handled_one_after_the_other(),
+                a_key_may_be_an_attribute_or_a_level_of_the_topic(),
+                a_dead_letter_goes_before_the_next_of_its_key());
+            tests!($harness; filter:
+                only_what_is_wanted_is_handed_out(),
+                what_is_not_wanted_takes_no_room());
             tests!($harness; stats: every_outcome_is_counted());
             $(suite!(@$feature $harness);)*
         }
@@ -82,6 +98,9 @@ macro_rules! suite {
             a_queue_may_have_wildcards(),
             a_failed_event_comes_again_to_its_group());
     };
+    (@ordered_queue $harness:ty) => {
+        tests!($harness; order_of_queues: a_queue_keeps_its_order_over_a_new_subscription());
+    };
     (@qos2 $harness:ty) => {
         tests!($harness; dedupe:
             an_event_with_a_verdict_is_not_handed_out_again(),
@@ -89,7 +108,8 @@ macro_rules! suite {
             a_repetition_waits_for_the_verdict_of_the_first(),
             a_failed_event_is_no_repetition(),
             qos_1_hands_out_repetitions(),
-            the_window_is_bounded());
+            the_window_is_bounded(),
+            dead_letters_of_two_subscriptions_are_two_events());
     };
     (@kept_sessions $harness:ty) => {
         tests!($harness; sessions:
@@ -100,7 +120,9 @@ macro_rules! suite {
             what_was_missed_comes(),
             what_was_rejected_does_not_come_again(),
             a_stop_leaves_the_rest_to_the_next_session(),
-            a_queue_goes_on());
+            a_queue_goes_on(),
+            an_order_goes_on(),
+            what_is_not_wanted_does_not_come_again());
     };
     (@hand_over $harness:ty) => {
         tests!($harness; hand_over: what_a_member_leaves_goes_to_another());

@@ -1,7 +1,7 @@
 //! One broker, as the rest of the host sees it.
 
 use super::driver::{Connection, Features};
-use super::{BrokerError, Event, Limits, Qos, Subscription, SubscriptionSettings, Topic};
+use super::{BrokerError, Budget, Event, Limits, Qos, Subscription, SubscriptionSettings, Topic};
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -16,6 +16,7 @@ pub struct Broker {
     name: String,
     connection: Arc<dyn Connection>,
     limits: Limits,
+    budget: Arc<Budget>,
     seed: u64,
     /// What all ids begin with that are filled in.
     id_prefix: String,
@@ -24,27 +25,43 @@ pub struct Broker {
 
 impl Broker {
     /// A broker behind a connection. `name` is the capability's id, for logs.
+    /// What its subscriptions hold together is not bounded.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
         connection: Arc<dyn Connection>,
         limits: Limits,
     ) -> Arc<Self> {
-        // The keys of a RandomState come from the operating system.
-        Self::with_seed(name, connection, limits, RandomState::new().build_hasher().finish())
+        Self::with_budget(name, connection, limits, Budget::unbounded())
     }
 
-    /// As [`new`](Self::new); all randomness comes from the seed: the ids that
-    /// are filled in and the jitter of back-offs.
+    /// As [`new`](Self::new); what its subscriptions hold counts against a budget,
+    /// which it may share with other brokers.
+    #[must_use]
+    pub fn with_budget(
+        name: impl Into<String>,
+        connection: Arc<dyn Connection>,
+        limits: Limits,
+        budget: Arc<Budget>,
+    ) -> Arc<Self> {
+        // The keys of a RandomState come from the operating system.
+        let seed = RandomState::new().build_hasher().finish();
+        Self::with_seed(name, connection, limits, budget, seed)
+    }
+
+    /// As [`with_budget`](Self::with_budget); all randomness comes from the seed:
+    /// the ids that are filled in and the jitter of back-offs.
     #[must_use]
     pub fn with_seed(
         name: impl Into<String>,
         connection: Arc<dyn Connection>,
         limits: Limits,
+        budget: Arc<Budget>,
         seed: u64,
     ) -> Arc<Self> {
         let (name, ids) = (name.into(), AtomicU64::new(0));
-        Arc::new(Self { name, connection, limits, seed, id_prefix: format!("{seed:016x}-"), ids })
+        let id_prefix = format!("{seed:016x}-");
+        Arc::new(Self { name, connection, limits, budget, seed, id_prefix, ids })
     }
 
     /// The capability's id.
@@ -131,6 +148,10 @@ impl Broker {
 
     pub(super) fn connection(&self) -> &Arc<dyn Connection> {
         &self.connection
+    }
+
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// A source of randomness for the subscription of this label.

@@ -2,10 +2,11 @@
 //! being handled now.
 
 use super::delivery::SlotKey;
+use super::hashed::Hashed;
 use super::{DedupeWindow, Event};
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::hash::BuildHasher;
 use std::time::Instant;
 
 /// Remembers events by a keyed hash of 128 bits, so that long ids cost no memory
@@ -43,16 +44,10 @@ impl Dedupe {
         }
     }
 
-    /// What `source` and `id` of an event are known as.
+    /// What an event is known as: see [`Event::identity`].
     pub(super) fn identity(&self, event: &Event) -> u128 {
-        let [low, high] = self.keys.each_ref().map(|key| {
-            let mut hasher = key.build_hasher();
-            // The length parts the two texts.
-            hasher.write_usize(event.source.len());
-            hasher.write(event.source.as_bytes());
-            hasher.write(event.id.as_bytes());
-            u128::from(hasher.finish())
-        });
+        let identity = event.identity();
+        let [low, high] = self.keys.each_ref().map(|key| u128::from(key.hash_one(identity)));
         high << 64 | low
     }
 
@@ -100,28 +95,6 @@ impl Dedupe {
     }
 }
 
-type Hashed = BuildHasherDefault<AlreadyHashed>;
-
-/// Identities are hashes, so half of one serves as its hash.
-#[derive(Default)]
-struct AlreadyHashed(u64);
-
-impl Hasher for AlreadyHashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, identity: u128) {
-        self.0 = identity as u64;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +115,14 @@ mod tests {
         assert_eq!(identity("ab", "c"), identity("ab", "c"));
         assert_ne!(identity("ab", "c"), identity("a", "bc"));
         assert_ne!(identity("ab", "c"), identity("ab", "d"));
+        let letter = |subscription: &str| Event {
+            attributes: vec![("deadlettersubscription".into(), subscription.into())],
+            ..event("ab", "c")
+        };
+        let identity = |subscription| dedupe.identity(&letter(subscription));
+        assert_eq!(identity("x"), identity("x"));
+        assert_ne!(identity("x"), identity("y"), "two letters of one event");
+        assert_ne!(identity("x"), dedupe.identity(&event("ab", "c")));
     }
 
     #[test]

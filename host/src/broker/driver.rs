@@ -5,7 +5,7 @@
 //! [`Subscription`](super::Subscription). A driver returns its errors as they
 //! are, with their kind; the core wraps and retries.
 
-use super::{BrokerError, Event, Qos, Topic, TopicFilter};
+use super::{BrokerError, Event, Qos, Share, Topic, TopicFilter};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,10 @@ use std::time::Duration;
 pub struct Features {
     /// Subscribers can share a queue.
     pub queue: bool,
+    /// The events of a queue keep their order when there is one subscriber in
+    /// the whole group, and the broker can say so: see
+    /// [`SubscribeRequest::ordered`].
+    pub ordered_queue: bool,
     /// The highest quality of service.
     pub qos_max: Qos,
     /// [`Settlement::Return`] is understood: the broker holds an event back
@@ -88,11 +92,20 @@ pub struct SubscribeRequest {
     pub group: Option<String>,
     /// The quality of service to ask for.
     pub qos: Qos,
+    /// The order of events matters: what is given back goes before all that was
+    /// published after it, at once and whatever its settlement says of a delay.
+    pub ordered: bool,
     /// The most events that may be buffered in the driver or unsettled, together.
     pub max_in_flight: usize,
     /// The largest number of bytes, likewise. One event above it may be taken
     /// when nothing else is there.
     pub max_in_flight_bytes: usize,
+    /// The subscription's part of what the whole process may hold. A driver takes
+    /// nothing from the broker that [`Share::try_add`] finds no room for, goes on
+    /// serving its connection, and is told by [`Share::on_room`]. What
+    /// [`Source::take`] has returned the core gives back when it is over; what is
+    /// dropped before that, the driver.
+    pub share: Arc<Share>,
     /// Events that this name published through the same connection are not
     /// wanted. Only brokers inside the process know it; others ignore it.
     pub not_from: Option<String>,

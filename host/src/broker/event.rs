@@ -1,5 +1,7 @@
 //! The event: an envelope in the terms of CloudEvents 1.0, and its payload.
 
+use super::cloudevents::PARTITION_KEY;
+use super::delivery::DEAD_LETTER_SUBSCRIPTION;
 use bytes::Bytes;
 
 /// A message, as components and backends exchange it.
@@ -45,5 +47,28 @@ impl Event {
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    /// What tells this event from others: its source, its id, and for a dead
+    /// letter the subscription that gave the event up. Two subscriptions may
+    /// each store a dead letter of one event, under the event's own id.
+    #[must_use]
+    pub fn identity(&self) -> (&str, &str, Option<&str>) {
+        (&self.source, &self.id, self.attribute(DEAD_LETTER_SUBSCRIPTION))
+    }
+
+    /// The value of an attribute of the envelope, by its name in CloudEvents
+    /// (`id`, `source`, `type`, `datacontenttype` and `partitionkey`), or the
+    /// first value of another one.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        match name {
+            "id" => Some(&self.id),
+            "source" => Some(&self.source),
+            "type" => Some(&self.kind),
+            "datacontenttype" => self.content_type.as_deref(),
+            PARTITION_KEY => self.ordering_key.as_deref(),
+            _ => self.attribute(name),
+        }
     }
 }

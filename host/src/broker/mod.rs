@@ -7,13 +7,17 @@
 // `Broker` is what the module is about: the file of that name is no second one.
 #[allow(clippy::module_inception)]
 mod broker;
+mod budget;
 mod dedupe;
 mod delivery;
 mod drain;
 mod error;
 mod event;
+mod filter;
+mod hashed;
 mod lease;
 mod limits;
+mod order;
 mod qos;
 mod retry;
 mod settings;
@@ -29,10 +33,13 @@ pub mod cloudevents;
 pub mod driver;
 
 pub use broker::Broker;
+pub use budget::{Budget, Reservation, Share};
 pub use error::BrokerError;
 pub use event::Event;
+pub use filter::{EventFilter, EventFilterError, FILTER_BYTES_MAX};
 pub use lease::{Lease, Verdict};
 pub use limits::Limits;
+pub use order::{Order, OrderBy, OrderByError};
 pub use qos::Qos;
 pub use retry::{RETRY_DELAY_MAX, RetryPolicy};
 pub use settings::{

@@ -1,6 +1,6 @@
 //! What a subscription is made of.
 
-use super::{Qos, RetryPolicy, Topic, TopicFilter};
+use super::{EventFilter, Order, Qos, RetryPolicy, Topic, TopicFilter};
 use std::time::Duration;
 
 /// The default of [`SubscriptionSettings::max_in_flight`].
@@ -25,8 +25,13 @@ pub struct SubscriptionSettings {
     pub group: Option<String>,
     /// The quality of service to ask for.
     pub qos: Qos,
-    /// The most events that are leased, wait for a retry or for their dead
-    /// letter to be stored, together.
+    /// Which events are wanted, by their attributes; `None`: all. The others are
+    /// acknowledged without being handed out.
+    pub event_filter: Option<EventFilter>,
+    /// Which events are handled one after the other.
+    pub order: Order,
+    /// The most events that are leased, wait for a retry, for their turn or for
+    /// their dead letter to be stored, together.
     pub max_in_flight: usize,
     /// The largest number of bytes, likewise. One event above it is taken when
     /// nothing else is there.
@@ -54,6 +59,8 @@ impl SubscriptionSettings {
             filter,
             group: None,
             qos: Qos::default(),
+            event_filter: None,
+            order: Order::None,
             max_in_flight: MAX_IN_FLIGHT,
             max_in_flight_bytes: MAX_IN_FLIGHT_BYTES,
             ack_deadline: None,

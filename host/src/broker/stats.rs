@@ -7,6 +7,8 @@ pub struct Stats {
     pub received: u64,
     /// Events acknowledged by a verdict, or as a repetition at qos 2.
     pub acked: u64,
+    /// Events that the filter did not want: they were acknowledged.
+    pub filtered: u64,
     /// Deliveries that failed and are tried again.
     pub retried: u64,
     /// Events rejected by a verdict.
@@ -21,9 +23,11 @@ pub struct Stats {
     /// Events leased now.
     pub in_flight: usize,
     /// Events held by the core now, and not leased: they wait for a retry, for
-    /// a dead letter to be stored, or for the verdict on another delivery.
+    /// their turn, for a dead letter to be stored, or for the verdict on another
+    /// delivery.
     pub waiting: usize,
-    /// Events that have arrived, in the backend's buffer or store, and that nobody
-    /// has taken. Where a group shares a queue, all of the queue's.
+    /// Events in the backend's buffer or store that nobody has taken, or that the
+    /// broker holds back for a retry. Where a group shares a queue, all of the
+    /// queue's.
     pub queued: usize,
 }

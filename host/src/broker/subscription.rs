@@ -5,7 +5,10 @@ use super::delivery::{Actions, DeadLetter, Deliveries, GivenUp, Handout, SlotKey
 use super::drain::Drain;
 use super::driver::{Incoming, Ready, Source, SubscribeRequest, Token};
 use super::waiters::{WaiterId, Waiters};
-use super::{Broker, BrokerError, Exhausted, Lease, Stats, SubscriptionSettings, Verdict, timer};
+use super::{
+    Broker, BrokerError, Exhausted, Lease, Order, Share, Stats, SubscriptionSettings, Verdict,
+    timer,
+};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -16,12 +19,18 @@ use tokio::sync::Notify;
 
 /// How long one try to store a dead letter may take.
 const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many events are passed over before the lock is released for others, and
+/// what was decided of them is carried out.
+const PASSED_OVER_MAX: usize = 64;
+/// How often that happens before a taker lets other tasks go on.
+const ROUNDS_MAX: usize = 16;
 
 /// An open subscription, shared by all who take from it.
 pub struct Subscription {
     settings: Arc<SubscriptionSettings>,
     broker: Arc<Broker>,
     source: Arc<dyn Source>,
+    share: Arc<Share>,
     state: Mutex<State>,
     waiters: Arc<Waiters>,
     /// Tells the timer to look again, or that this is gone.
@@ -40,6 +49,14 @@ struct State {
     arrived: Vec<Incoming>,
 }
 
+/// What a taker finds.
+enum Taken {
+    Event(Handout),
+    Nothing,
+    /// Nothing yet: it is to look again.
+    More,
+}
+
 impl Subscription {
     pub(super) async fn open(
         settings: SubscriptionSettings,
@@ -47,13 +64,16 @@ impl Subscription {
     ) -> Result<Arc<Self>, BrokerError> {
         let waiters = Arc::new(Waiters::default());
         let ready = waiters.clone();
+        let share = Share::new(broker.budget());
         let request = SubscribeRequest {
             label: settings.label.clone(),
             filter: settings.filter.clone(),
             group: settings.group.clone(),
             qos: settings.qos,
+            ordered: settings.order != Order::None,
             max_in_flight: settings.max_in_flight,
             max_in_flight_bytes: settings.max_in_flight_bytes,
+            share: share.clone(),
             not_from: settings.not_from.clone(),
             ready: Ready(Arc::new(move || ready.wake_all())),
         };
@@ -66,6 +86,7 @@ impl Subscription {
             settings,
             broker: broker.clone(),
             source,
+            share,
             state: Mutex::new(State { deliveries, closed: None, arrived: Vec::with_capacity(1) }),
             waiters,
             timer: Arc::new(Notify::new()),
@@ -106,29 +127,39 @@ impl Subscription {
         std::future::poll_fn(|cx| self.poll_as(Some(waiter.id), cx)).await
     }
 
-    /// The next event to handle, if there is one now.
+    /// The next event to handle, if there is one now. There may be one behind
+    /// a great number that the filter does not want: then a waiting call finds it.
     ///
     /// # Errors
     /// As [`poll_next`](Self::poll_next).
     pub fn try_next(self: &Arc<Self>) -> Result<Option<Lease>, BrokerError> {
-        loop {
+        Ok(match self.look()? {
+            Taken::Event(handout) => Some(self.lease(handout)),
+            Taken::Nothing | Taken::More => None,
+        })
+    }
+
+    fn look(&self) -> Result<Taken, BrokerError> {
+        for _ in 0..ROUNDS_MAX {
             let (taken, settled) = self.act(|state, actions| {
                 let taken = state.take(&*self.source, actions);
                 (taken, actions.settles())
             });
             match taken? {
-                Some(handout) => return Ok(Some(self.lease(handout))),
-                // Repetitions that were acknowledged have made room at the source.
-                None if settled => {}
-                None => return Ok(None),
+                // What was acknowledged at once has made room at the source.
+                Taken::Nothing if settled => {}
+                Taken::More => {}
+                found => return Ok(found),
             }
         }
+        Ok(Taken::More)
     }
 
     /// Begins the drain: no further leases, waiting calls return `Closed`, and
     /// what waits for a retry stays unacknowledged.
     pub fn stop(&self) {
         self.source.stop();
+        self.share.withdraw();
         self.act(|state, actions| {
             let stopped = || BrokerError::Closed("the subscription was stopped".into());
             state.closed.get_or_insert_with(stopped);
@@ -169,7 +200,7 @@ impl Subscription {
     }
 
     pub(super) fn give_back(&self, key: SlotKey, isolate: bool) {
-        self.act(|state, actions| state.deliveries.give_back(key, isolate, actions));
+        self.act(|state, actions| state.deliveries.give_back(key, isolate, now, actions));
     }
 
     pub(super) fn tick(&self) -> Option<Instant> {
@@ -183,8 +214,14 @@ impl Subscription {
     ) -> Poll<Result<Lease, BrokerError>> {
         loop {
             let epoch = self.waiters.epoch();
-            if let Some(lease) = self.try_next().transpose() {
-                return Poll::Ready(lease);
+            match self.look() {
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(Taken::Event(handout)) => return Poll::Ready(Ok(self.lease(handout))),
+                Ok(Taken::Nothing) => {}
+                Ok(Taken::More) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             if self.waiters.register(epoch, id, cx.waker()) {
                 return Poll::Pending;
@@ -226,6 +263,9 @@ impl Subscription {
     fn perform(&self, mut actions: Actions) {
         for (token, settlement) in actions.take_settlements() {
             self.source.settle(token, settlement);
+        }
+        if actions.freed() > 0 {
+            self.share.remove(actions.freed());
         }
         for (watcher, acknowledged) in actions.take_watchers() {
             // Who waited may have gone away.
@@ -290,20 +330,16 @@ impl Subscription {
 }
 
 impl State {
-    fn take(
-        &mut self,
-        source: &dyn Source,
-        actions: &mut Actions,
-    ) -> Result<Option<Handout>, BrokerError> {
-        loop {
+    fn take(&mut self, source: &dyn Source, actions: &mut Actions) -> Result<Taken, BrokerError> {
+        for _ in 0..PASSED_OVER_MAX {
             if let Some(error) = &self.closed {
                 return Err(error.clone());
             }
             if let Some(handout) = self.deliveries.next_held(now, actions) {
-                return Ok(Some(handout));
+                return Ok(Taken::Event(handout));
             }
             if !self.deliveries.has_room() {
-                return Ok(None);
+                return Ok(Taken::Nothing);
             }
             if let Err(error) = source.take(1, &mut self.arrived) {
                 self.closed = Some(match error {
@@ -313,11 +349,12 @@ impl State {
                 self.deliveries.stop(actions);
                 continue;
             }
-            let Some(incoming) = self.arrived.pop() else { return Ok(None) };
+            let Some(incoming) = self.arrived.pop() else { return Ok(Taken::Nothing) };
             if let Some(handout) = self.deliveries.offer(incoming, now, actions) {
-                return Ok(Some(handout));
+                return Ok(Taken::Event(handout));
             }
         }
+        Ok(Taken::More)
     }
 }
 

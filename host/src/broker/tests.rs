@@ -77,6 +77,7 @@ impl Connection for FakeConnection {
     fn features(&self) -> Features {
         Features {
             queue: false,
+            ordered_queue: false,
             qos_max: Qos::EffectivelyOnce,
             delayed_redelivery: false,
             replay: false,
@@ -155,7 +156,7 @@ fn settings() -> SubscriptionSettings {
 fn broker() -> (Arc<Fake>, Arc<Broker>) {
     let fake = Arc::new(Fake::default());
     let connection = Arc::new(FakeConnection(fake.clone()));
-    (fake, Broker::with_seed("fake", connection, Limits::default(), 1))
+    (fake, Broker::with_seed("fake", connection, Limits::default(), Budget::unbounded(), 1))
 }
 
 async fn open(settings: SubscriptionSettings) -> (Arc<Fake>, Arc<Subscription>) {
@@ -276,6 +277,67 @@ async fn repetitions_at_qos_2_make_room_for_what_follows() {
     assert_eq!(lease.event().id, "2");
     let acked = |token| (token, Settlement::Ack);
     assert_eq!(fake.settled(), [acked(1), acked(2), acked(3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_events_that_nobody_wants_are_passed_over_in_turns() {
+    const UNWANTED: usize = 10_000;
+    let filter = EventFilter::new("attributes.id = \"wanted\"").unwrap();
+    let wanted = SubscriptionSettings { event_filter: Some(filter), ..settings() };
+    let (fake, subscription) = open(wanted).await;
+    for _ in 0..UNWANTED {
+        fake.deliver("unwanted", Qos::AtLeastOnce);
+    }
+    fake.deliver("wanted", Qos::AtLeastOnce);
+    assert!(subscription.try_next().unwrap().is_none(), "one call does not take them all");
+
+    let turns = Arc::new(Mutex::new(0));
+    let counted = turns.clone();
+    let other = tokio::spawn(async move {
+        loop {
+            *counted.lock() += 1;
+            tokio::task::yield_now().await;
+        }
+    });
+    let lease = next(&subscription).await;
+    other.abort();
+    assert_eq!(lease.event().id, "wanted");
+    assert!(*turns.lock() >= 5, "others had {} turns meanwhile", turns.lock());
+    assert_eq!(fake.settled().len(), UNWANTED);
+    assert_eq!(subscription.stats().filtered, UNWANTED as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn takers_get_one_event_of_a_key_each() {
+    let order = SubscriptionSettings {
+        order: Order::Key(OrderBy::Attribute("id".into())),
+        max_in_flight: 10,
+        ..settings()
+    };
+    let (fake, subscription) = open(order).await;
+    for id in ["a", "a", "b", "a", "c"] {
+        fake.deliver(id, Qos::AtLeastOnce);
+    }
+    let take_all =
+        || -> Vec<Lease> { std::iter::from_fn(|| subscription.try_next().unwrap()).collect() };
+    let ids = |leases: &[Lease]| -> Vec<String> {
+        leases.iter().map(|lease| lease.event().id.clone()).collect()
+    };
+    let first = take_all();
+    assert_eq!(ids(&first), ["a", "b", "c"]);
+    let waiting = tokio::spawn({
+        let subscription = subscription.clone();
+        async move { next(&subscription).await }
+    });
+    tokio::task::yield_now().await;
+    for lease in first {
+        lease.settle(Verdict::Ack);
+    }
+    let second = waiting.await.unwrap();
+    assert_eq!(second.event().id, "a", "whoever waits is woken");
+    assert!(take_all().is_empty());
+    drop(second);
+    assert_eq!(take_all().len(), 1, "it comes again before the last one");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use wasmtime::component::{
     TypedFuncCallConcurrent,
 };
 use wasmtime::error::Context as _;
-use wasmtime::{AsContextMut, Engine, Result, Store, bail, format_err};
+use wasmtime::{AsContextMut, Result, Store, bail, format_err};
 
 type Params = (Event,);
 type Return = (Result<(), Error>,);
@@ -39,7 +39,8 @@ impl HandlerExport {
     ///
     /// # Errors
     /// What is exported instead.
-    pub fn check(engine: &Engine, component: &Component) -> Result<()> {
+    pub fn check(component: &Component) -> Result<()> {
+        let engine = component.engine();
         let ty = component.component_type();
         for version in [Version::V0_2, Version::V0_3] {
             let name = interface_name("on-message", version);

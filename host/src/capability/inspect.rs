@@ -48,6 +48,13 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
+    /// Whether it takes part in anything of the component model's asynchronous
+    /// half: an interface of a version 0.3.
+    #[must_use]
+    pub fn is_asynchronous(&self) -> bool {
+        self.imports.iter().chain(&self.exports).any(|name| name.contains("@0.3"))
+    }
+
     /// Whether it imports a function of ours, in any version.
     #[must_use]
     pub fn uses(&self, function: &str) -> bool {

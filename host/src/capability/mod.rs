@@ -45,15 +45,20 @@ impl HasData for HasPubSub {
     type Data<'a> = PubSubCtxView<'a>;
 }
 
-/// Adds the functions of both versions to a linker.
+/// Adds the functions of one version to a linker.
 ///
 /// # Errors
 /// Where the linker has some of them already.
-pub fn add_to_linker<T: PubSubView>(linker: &mut Linker<T>) -> Result<()> {
+pub fn add_to_linker<T: PubSubView>(linker: &mut Linker<T>, version: Version) -> Result<()> {
     use bindings::{v0_2::wasi::pubsub_data as v0_2, v0_3::wasi::pubsub_data as v0_3};
-    v0_2::basic::add_to_linker::<T, HasPubSub>(linker, T::pubsub)?;
-    v0_2::pull::add_to_linker::<T, HasPubSub>(linker, T::pubsub)?;
-    v0_3::basic::add_to_linker::<T, HasPubSub>(linker, T::pubsub)?;
-    v0_3::pull::add_to_linker::<T, HasPubSub>(linker, T::pubsub)?;
-    Ok(())
+    match version {
+        Version::V0_2 => {
+            v0_2::basic::add_to_linker::<T, HasPubSub>(linker, T::pubsub)?;
+            v0_2::pull::add_to_linker::<T, HasPubSub>(linker, T::pubsub)
+        }
+        Version::V0_3 => {
+            v0_3::basic::add_to_linker::<T, HasPubSub>(linker, T::pubsub)?;
+            v0_3::pull::add_to_linker::<T, HasPubSub>(linker, T::pubsub)
+        }
+    }
 }

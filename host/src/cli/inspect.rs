@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::files;
 use crate::capability::Interfaces;
-use crate::runtime::{Code, Host};
+use crate::runtime::{Code, Host, InstanceMode};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -26,10 +26,12 @@ pub(super) struct InspectArgs {
 pub(super) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     let host = Host::new().map_err(|error| Failure::run(format!("{error:#}")))?;
     let cache = files::code_cache();
-    let code = Code::load(&host, cache.as_ref(), &args.component).map_err(|error| {
-        let help = error.help().map(|help| format!("\n  help: {help}")).unwrap_or_default();
-        Failure::input(format!("{}: {error}{help}", args.component.display()))
-    })?;
+    let code = Code::load(&host, cache.as_ref(), &args.component, InstanceMode::Reuse).map_err(
+        |error| {
+            let help = error.help().map(|help| format!("\n  help: {help}")).unwrap_or_default();
+            Failure::input(format!("{}: {error}{help}", args.component.display()))
+        },
+    )?;
     let problem = problem(&host, &code);
     let text = if args.json {
         json(code.interfaces(), problem.as_ref())

@@ -4,7 +4,7 @@ use super::ConfigArgs;
 use super::failure::Failure;
 use super::files;
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError, Limits};
+use crate::broker::{Broker, BrokerError, Budget, Limits, Order};
 use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
 use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
@@ -77,7 +77,8 @@ fn load_components(host: &Host, config: &Config) -> (Vec<Code>, Vec<ComponentFac
     let cache = files::code_cache();
     let (mut codes, mut facts, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for component in &config.components {
-        let loaded = Code::load(host, cache.as_ref(), &component.path).and_then(|code| {
+        let mode = instance_mode(component.settings.instance);
+        let loaded = Code::load(host, cache.as_ref(), &component.path, mode).and_then(|code| {
             // What is not there at all is reported in other words.
             if code.interfaces().foreign.is_empty() {
                 code.check(host)?;
@@ -153,8 +154,16 @@ impl Planned {
                 Delivery::Push => "pushed to",
                 Delivery::Pull => "pulled by",
             };
-            let _ =
-                writeln!(text, "{kind}, qos {}, {delivery} {}", settings.qos, members.join(", "));
+            let (qos, members) = (settings.qos, members.join(", "));
+            let order = match &settings.order {
+                Order::None => String::new(),
+                order => format!(", order {order}"),
+            };
+            let filter = match &settings.event_filter {
+                Some(filter) => format!(", where {filter}"),
+                None => String::new(),
+            };
+            let _ = writeln!(text, "{kind}, qos {qos}{order}, {delivery} {members}{filter}");
         }
         for component in &plan.components {
             let kind = if component.is_command { "command" } else { "handler" };
@@ -181,6 +190,7 @@ impl Planned {
     ) -> Result<Setup, Failure> {
         let client_id = files::client_id_base(self.file.as_deref())?;
         let limits = self.config.limits();
+        let budget = Budget::new(self.config.max_in_flight_bytes);
         let brokers =
             self.plan
                 .brokers
@@ -189,7 +199,8 @@ impl Planned {
                     let connection = broker.connection.open(&client_id).map_err(|error| {
                         Failure::input(format!("broker {}: {error}", broker.id))
                     })?;
-                    Ok(Broker::new(broker.id.clone(), connection, limits.clone()))
+                    let (id, limits) = (broker.id.clone(), limits.clone());
+                    Ok(Broker::with_budget(id, connection, limits, budget.clone()))
                 })
                 .collect::<Result<_, Failure>>()?;
         let subscriptions = self
@@ -242,10 +253,7 @@ impl Grants for PlannedGrants {
 
 fn settings(from: &config::ComponentSettings) -> ComponentSettings {
     ComponentSettings {
-        instance: match from.instance {
-            Instance::Reuse => InstanceMode::Reuse,
-            Instance::Fresh => InstanceMode::Fresh,
-        },
+        instance: instance_mode(from.instance),
         instances: from.instances,
         max_concurrency: from.max_concurrency,
         memory_limit: from.memory_limit,
@@ -265,6 +273,13 @@ fn settings(from: &config::ComponentSettings) -> ComponentSettings {
                 .collect(),
             network: network(&from.wasi.network),
         },
+    }
+}
+
+fn instance_mode(from: Instance) -> InstanceMode {
+    match from {
+        Instance::Reuse => InstanceMode::Reuse,
+        Instance::Fresh => InstanceMode::Fresh,
     }
 }
 

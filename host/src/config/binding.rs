@@ -5,10 +5,10 @@ use super::load::owner;
 use super::model::{Binding, Delivery, Grant, Publish, SubscriptionConfig};
 use super::section::Section;
 use super::source::{Located, Place};
-use super::{ConnectionSettings, Problem};
+use super::{ConnectionSettings, Problem, filter, order};
 use crate::broker::{
-    ACK_DEADLINE, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Qos, RetryPolicy, Topic,
-    TopicFilter,
+    ACK_DEADLINE, DedupeWindow, EventFilter, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Order,
+    Qos, RetryPolicy, Topic, TopicFilter,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +22,16 @@ const IN_FLIGHT_MAX: u64 = 65_535;
 const IN_FLIGHT_BYTES_MIN: u64 = 1 << 10;
 const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
 const ATTEMPTS_MAX: u64 = 1_000_000;
+const DEDUPE_EVENTS_MAX: u64 = 1_000_000;
 
 /// What goes only with `topic` or `queue`.
-const SUBSCRIPTION_KEYS: [&str; 13] = [
+const SUBSCRIPTION_KEYS: [&str; 15] = [
     "delivery",
     "group",
     "on_message",
     "on-message",
     "order",
+    "order_by",
     "max_in_flight",
     "max_in_flight_bytes",
     "ack_deadline",
@@ -37,6 +39,7 @@ const SUBSCRIPTION_KEYS: [&str; 13] = [
     "dead_letter",
     "on_exhausted",
     "filter",
+    "dedupe",
     "start",
 ];
 
@@ -62,7 +65,7 @@ pub(super) fn read(mut section: Section<'_>, scope: &Scope<'_>) -> Option<Bindin
     let publish = publish(&mut section, scope);
     let publish_timeout = section.duration("publish_timeout", MILLISECOND..=PUBLISH_TIMEOUT_MAX);
     let components = section.strings("components").map(|names| names.value);
-    let subscription = subscription(&mut section, scope);
+    let subscription = subscription(&mut section, scope, qos);
     let place = section.place().clone();
     let own = scope.backend.map(BackendSection::name);
     if scope.backend.is_some() {
@@ -134,6 +137,7 @@ fn check_own(section: &Section<'_>, scope: &Scope<'_>, place: &Place, id: &str) 
 fn subscription(
     section: &mut Section<'_>,
     scope: &Scope<'_>,
+    qos: Option<Qos>,
 ) -> Result<Option<SubscriptionConfig>, ()> {
     let (has_topic, has_queue) = (section.has("topic"), section.has("queue"));
     let (topic, queue) = (section.filter("topic"), section.filter("queue"));
@@ -152,6 +156,15 @@ fn subscription(
         section.report(&place, Problem::Conflict { other: "topic", reason });
         return Err(());
     }
+    // Where `qos` itself is wrong, nobody knows what it would have been.
+    let qos_is_known = qos.is_some() || !section.has("qos");
+    if let Some(place) = section.place_of("dedupe")
+        && qos_is_known
+        && qos.unwrap_or_default() < Qos::EffectivelyOnce
+    {
+        let (other, reason) = ("`qos = 2`", "at a lower one an event may be handled again");
+        section.report(&place, Problem::Requires { other, reason });
+    }
     if let (true, Some(place)) = (has_topic, section.place_of("group")) {
         section.report(&place, Problem::GroupWithTopic);
     }
@@ -159,6 +172,12 @@ fn subscription(
         && !backend.features().queue
     {
         section.report(&place, Problem::NoQueues { backend: backend.name() });
+    }
+    if let (true, Some(place), Some(backend)) = (has_queue, &rest.order.1, scope.backend)
+        && backend.features().queue
+        && !backend.features().ordered_queue
+    {
+        section.report(place, Problem::NoOrderedQueues { backend: backend.name() });
     }
     if !section.has("delivery") {
         let purpose = "\"push\" (the host calls the component) or \"pull\" (the component asks)";
@@ -187,6 +206,9 @@ struct Rest {
     retry: RetryPolicy,
     dead_letter: Option<Located<Topic>>,
     drop: bool,
+    order: (Order, Option<Place>),
+    event_filter: Option<EventFilter>,
+    dedupe: DedupeWindow,
 }
 
 impl Rest {
@@ -201,7 +223,10 @@ impl Rest {
         let ack_deadline = section.duration("ack_deadline", MILLISECOND..=DAY);
         let (retry, attempts) = retry(section);
         let (dead_letter, drop) = exhausted(section, scope, attempts);
-        later(section);
+        let order = order::read(section);
+        let event_filter = filter::read(section);
+        let dedupe = dedupe(section);
+        section.start();
         Self {
             group,
             delivery,
@@ -211,17 +236,25 @@ impl Rest {
             retry,
             dead_letter,
             drop,
+            order,
+            event_filter,
+            dedupe,
         }
     }
 
     fn finish(self, filter: Located<TopicFilter>, is_queue: bool) -> Option<SubscriptionConfig> {
         let group = self.group.map_or_else(|| GROUP.to_owned(), |group| group.value);
+        let (order, order_place) = self.order;
         let in_flight = self.max_in_flight.and_then(|max| usize::try_from(max.value).ok());
         Some(SubscriptionConfig {
             place: filter.place,
             filter: filter.value,
             group: is_queue.then_some(group),
             delivery: self.delivery?.value,
+            order,
+            order_place,
+            event_filter: self.event_filter,
+            dedupe: self.dedupe,
             max_in_flight: in_flight.unwrap_or(MAX_IN_FLIGHT),
             max_in_flight_bytes: self.max_in_flight_bytes.map_or(MAX_IN_FLIGHT_BYTES, |m| m.value),
             ack_deadline: self.ack_deadline.map_or(ACK_DEADLINE, |deadline| deadline.value),
@@ -274,6 +307,20 @@ fn retry(section: &mut Section<'_>) -> (RetryPolicy, Option<Place>) {
     (policy, attempts.map(|attempts| attempts.place))
 }
 
+/// Which verdicts are remembered at qos 2.
+fn dedupe(section: &mut Section<'_>) -> DedupeWindow {
+    let default = DedupeWindow::default();
+    let Some(mut table) = section.table("dedupe") else { return default };
+    let events = table.integer("events", 1..=DEDUPE_EVENTS_MAX);
+    let age = table.duration("age", MILLISECOND..=DAY);
+    table.finish(&|_| None);
+    let events = events.and_then(|events| usize::try_from(events.value).ok());
+    DedupeWindow {
+        events: events.unwrap_or(default.events),
+        age: age.map_or(default.age, |age| age.value),
+    }
+}
+
 /// The dead-letter topic, and whether events are dropped.
 fn exhausted(
     section: &mut Section<'_>,
@@ -311,16 +358,4 @@ fn exhausted(
         section.report(&place, Problem::NothingAfterAttempts);
     }
     (dead_letter, drop.is_some_and(|drop| drop.value))
-}
-
-/// What a later version will understand: its default is accepted, everything
-/// else that is valid is refused by name.
-fn later(section: &mut Section<'_>) {
-    let orders = [("none", None), ("key", Some("\"none\"")), ("all", Some("\"none\""))];
-    if let Some(Located { value: Some(only), place }) = section.choice("order", &orders) {
-        let found = section.found(&place.span);
-        section.report(&place, Problem::Later { found, only: Some(only) });
-    }
-    section.start();
-    section.later("filter");
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 const INSTANCES_MAX: u64 = 1_000;
 const CONCURRENCY_MAX: u64 = 10_000;
+const IN_FLIGHT_BYTES_MIN: u64 = 1 << 10;
+const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
 const MEMORY_MIN: u64 = 64 << 10;
 const MEMORY_MAX: u64 = 4 << 30;
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
@@ -61,6 +63,9 @@ fn read_settings(section: &mut Section<'_>) -> ComponentSettings {
             section.integer("max_concurrency", 1..=CONCURRENCY_MAX),
             default.max_concurrency,
         ),
+        max_in_flight_bytes: section
+            .size("max_in_flight_bytes", IN_FLIGHT_BYTES_MIN..=IN_FLIGHT_BYTES_MAX)
+            .map_or(default.max_in_flight_bytes, |size| size.value),
         memory_limit: section
             .size("memory_limit", MEMORY_MIN..=MEMORY_MAX)
             .map_or(default.memory_limit, |size| size.value),

@@ -19,6 +19,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 const EVENT_SIZE: usize = 10 << 20;
 const EVENT_SIZE_MAX: u64 = 256 << 20;
+const IN_FLIGHT_BYTES: usize = 256 << 20;
+const IN_FLIGHT_BYTES_MIN: u64 = 1 << 10;
+const IN_FLIGHT_BYTES_MAX: u64 = 64 << 30;
 
 /// What [`load`] reads, and what it may look at.
 #[derive(Clone, Copy)]
@@ -221,6 +224,8 @@ fn read(mut root: Section<'_>, backends: &Backends<'_>) -> Config {
     root.choice("specversion", &[(SPECVERSION, ())]);
     let drain = root.duration("drain", Duration::ZERO..=DRAIN_MAX);
     let max_event_size = root.size("max_event_size", 1..=EVENT_SIZE_MAX);
+    let in_flight_bytes =
+        root.size("max_in_flight_bytes", IN_FLIGHT_BYTES_MIN..=IN_FLIGHT_BYTES_MAX);
     let mut ids = HashMap::new();
     let sections = root.tables("capability", "[[capability]]");
     let names = capability_ids(&sections);
@@ -235,6 +240,7 @@ fn read(mut root: Section<'_>, backends: &Backends<'_>) -> Config {
         is_built_in: false,
         drain: drain.map_or(DRAIN, |drain| drain.value),
         max_event_size: max_event_size.map_or(EVENT_SIZE, |size| size.value),
+        max_in_flight_bytes: in_flight_bytes.map_or(IN_FLIGHT_BYTES, |size| size.value),
         capabilities,
         components,
     }

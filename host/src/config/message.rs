@@ -32,6 +32,7 @@ impl Problem {
                 NAME_CHARS_MAX
             ),
             P::BadValue { found, reason } => format!("found {found}: {reason}"),
+            P::BadFilter { reason } => reason.clone(),
             P::BadVariable { found } => {
                 format!("found {found}, expected `${{NAME}}` with the name of a variable")
             }
@@ -44,10 +45,9 @@ impl Problem {
             }
             P::BackendNotBuilt { name, .. } => format!("this build has no backend `{name}`"),
             P::BackendLater { name } => format!("the backend `{name}` is not in this version yet"),
-            P::Later { found, only: Some(only) } => {
+            P::Later { found, only } => {
                 format!("found {found}, which is not in this version yet; expected {only}")
             }
-            P::Later { only: None, .. } => "this key is not in this version yet".into(),
             P::DuplicateId { id, line } => {
                 format!("another capability has the id `{id}`, in line {line}")
             }
@@ -77,6 +77,14 @@ impl Problem {
                 format!("{backend} cannot keep qos {found}: it has {max} at most")
             }
             P::NoQueues { backend } => format!("{backend} has no queues"),
+            P::NoOrderedQueues { backend } => format!(
+                "not together with `queue`: {backend} shares the events of a queue out to all \
+                 its subscribers, wherever they run, and keeps none of them in order"
+            ),
+            P::SharedOrderedQueue { queue, group, line } => format!(
+                "another binding shares the queue `{queue}` of group `{group}`, in line {line}: \
+                 events that go to two subscriptions have no order"
+            ),
             P::UnknownComponent { name, .. } => format!("there is no component `{name}`"),
             P::BadComponent { component, reason, .. } => {
                 format!("component `{component}` cannot be used: {reason}")
@@ -142,9 +150,17 @@ impl Problem {
             }
             P::NotAllowed { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
             P::UnknownBackend { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
+            P::BadFilter { .. } => {
+                "a filter reads like attributes.region = \"eu\" AND NOT attributes:test".into()
+            }
+            P::NoOrderedQueues { .. } => {
+                "write `topic` instead of `queue` for one subscriber, or leave `order` out".into()
+            }
+            P::SharedOrderedQueue { .. } => {
+                "take one of the two away: the components of one binding share the queue".into()
+            }
             P::BadVariable { .. } => "`$${` stands for `${` itself".into(),
             P::BackendNotBuilt { feature, .. } => format!("build it with `--features {feature}`"),
-            P::Later { only: None, .. } => "leave it out".into(),
             P::DuplicateId { .. } => {
                 "give each an `id` of its own; without one, it is the `name`".into()
             }

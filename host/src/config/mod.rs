@@ -13,9 +13,11 @@
 mod backend;
 mod binding;
 mod component;
+mod filter;
 mod load;
 mod message;
 mod model;
+mod order;
 mod problem;
 mod report;
 mod resolve;

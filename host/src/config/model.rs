@@ -4,7 +4,9 @@
 use super::backend::ConnectionSettings;
 use super::source::{Located, Place, Source};
 use crate::broker::driver::Features;
-use crate::broker::{Exhausted, Limits, Qos, RetryPolicy, TopicFilter};
+use crate::broker::{
+    DedupeWindow, EventFilter, Exhausted, Limits, Order, Qos, RetryPolicy, TopicFilter,
+};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -23,6 +25,9 @@ pub struct Config {
     pub drain: Duration,
     /// The largest event, in bytes (`max_event_size`, 10 MiB).
     pub max_event_size: usize,
+    /// The most bytes that all subscriptions hold together, buffered or in
+    /// flight (`max_in_flight_bytes`, 256 MiB).
+    pub max_in_flight_bytes: usize,
     /// The `[[capability]]` tables.
     pub capabilities: Vec<Capability>,
     /// The `[[component]]` tables, and what was added to them.
@@ -111,6 +116,14 @@ pub struct SubscriptionConfig {
     pub group: Option<String>,
     /// Push or pull (`delivery`).
     pub delivery: Delivery,
+    /// Which events are handled one after the other (`order`, `order_by`; none).
+    pub order: Order,
+    /// The value of `order`, where it asks for one.
+    pub order_place: Option<Place>,
+    /// Which events are wanted (`filter`, all).
+    pub event_filter: Option<EventFilter>,
+    /// Which verdicts are remembered at qos 2 (`dedupe`: 100,000 for 2 minutes).
+    pub dedupe: DedupeWindow,
     /// The most events in flight (`max_in_flight`, 64).
     pub max_in_flight: usize,
     /// The most bytes in flight (`max_in_flight_bytes`, 16 MiB).
@@ -145,6 +158,9 @@ pub struct ComponentSettings {
     pub instances: usize,
     /// The most calls at a time in one asynchronous instance (`max_concurrency`, 64).
     pub max_concurrency: usize,
+    /// The most bytes of events that all its instances have in hand at a time
+    /// (`max_in_flight_bytes`, 64 MiB). One event above it is taken alone.
+    pub max_in_flight_bytes: usize,
     /// The most memory of one instance, in bytes (`memory_limit`, 64 MiB).
     pub memory_limit: usize,
     /// The longest that one `on-message` call may take (`timeout`, 10 s).
@@ -159,6 +175,7 @@ impl Default for ComponentSettings {
             instance: Instance::Reuse,
             instances: 4,
             max_concurrency: 64,
+            max_in_flight_bytes: 64 << 20,
             memory_limit: 64 << 20,
             timeout: Duration::from_secs(10),
             wasi: Wasi::default(),

@@ -91,6 +91,11 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
+    /// A `filter` that breaks its grammar. The place is within it.
+    BadFilter {
+        /// What was found there, and what is allowed.
+        reason: String,
+    },
     /// `${` that is not followed by a name and `}`.
     BadVariable {
         /// The value as it stands.
@@ -133,8 +138,8 @@ pub enum Problem {
     Later {
         /// The value as it stands.
         found: String,
-        /// The only value that this version understands; `None`: leave the key out.
-        only: Option<&'static str>,
+        /// The only value that this version understands.
+        only: &'static str,
     },
     /// Two capabilities have one id.
     DuplicateId {
@@ -196,6 +201,21 @@ pub enum Problem {
     NoQueues {
         /// Its name.
         backend: &'static str,
+    },
+    /// `order` with `queue`, with a backend that shares a queue out to all
+    /// subscribers alike.
+    NoOrderedQueues {
+        /// Its name.
+        backend: &'static str,
+    },
+    /// `order` with a queue that another binding shares.
+    SharedOrderedQueue {
+        /// The text of `queue`.
+        queue: String,
+        /// The group.
+        group: String,
+        /// The line of the other binding.
+        line: usize,
     },
     /// `components` names one that is not there.
     UnknownComponent {

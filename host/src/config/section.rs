@@ -153,14 +153,6 @@ impl<'a> Section<'a> {
         Some(Item { place, value: value.get_ref() })
     }
 
-    /// Takes a key of any type, for a version that will understand it.
-    pub(super) fn later(&mut self, key: &'static str) {
-        if let Some(item) = self.take(key) {
-            let found = self.found(&item.place.span);
-            self.report(&item.place, Problem::Later { found, only: None });
-        }
-    }
-
     /// The text of a key, without taking or checking it.
     pub(super) fn peek(&self, key: &str) -> Option<String> {
         self.table.get(key)?.get_ref().as_str().map(str::to_owned)
@@ -199,6 +191,11 @@ impl<'a> Section<'a> {
             let place = Place { key: self.dotted(key), span: name.span() };
             self.report(&place, problem);
         }
+    }
+
+    /// A part of the file as it stands there.
+    pub(super) fn raw(&self, span: &Span) -> &str {
+        self.reader.text.get(span.clone()).unwrap_or_default()
     }
 
     /// The line of a place, from 1.

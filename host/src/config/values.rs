@@ -290,7 +290,7 @@ impl Section<'_> {
             }
             _ => {
                 let found = self.found(&item.place.span);
-                self.report(&item.place, Problem::Later { found, only: Some("\"new\"") });
+                self.report(&item.place, Problem::Later { found, only: "\"new\"" });
             }
         }
     }

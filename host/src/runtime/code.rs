@@ -1,15 +1,18 @@
 //! Loading components, and saying in words why a file is none.
 
 use super::cache::CodeCache;
-use super::engine::Host;
+use super::component::InstanceMode;
+use super::engine::{EngineKind, Host, Part};
+use super::state::State;
 use crate::capability::{HandlerExport, Interfaces, inspect};
 use std::path::Path;
-use wasmtime::component::Component;
+use wasmtime::component::{Component, InstancePre};
 
 /// A compiled component.
 #[derive(Clone)]
 pub struct Code {
     component: Component,
+    kind: EngineKind,
     interfaces: Interfaces,
 }
 
@@ -62,21 +65,48 @@ const MAGIC: &[u8] = b"\0asm";
 const COMPONENT_LAYER: &[u8] = &[0x0d, 0x00, 0x01, 0x00];
 
 impl Code {
-    /// Reads and compiles a component, or takes its compiled form from the cache.
-    /// It need not fit this host: see [`check`](Self::check).
+    /// Reads and compiles a component, or takes its compiled form from the cache,
+    /// for the cheapest engine that can run it. It need not fit this host: see
+    /// [`check`](Self::check).
     ///
     /// # Errors
     /// Where the file is no component: see [`LoadError`].
-    pub fn load(host: &Host, cache: Option<&CodeCache>, path: &Path) -> Result<Self, LoadError> {
+    pub fn load(
+        host: &Host,
+        cache: Option<&CodeCache>,
+        path: &Path,
+        mode: InstanceMode,
+    ) -> Result<Self, LoadError> {
         let bytes = std::fs::read(path).map_err(LoadError::Unreadable)?;
         check_kind(&bytes)?;
+        let mut refused = None;
+        for kind in EngineKind::candidates(mode) {
+            match Self::compile(host, cache, &bytes, kind) {
+                Ok(Some(code)) => return Ok(code),
+                Ok(None) => {}
+                Err(error) => refused = Some(error),
+            }
+        }
+        // The last candidate takes the most, and says best what is wrong.
+        let reason = refused.map_or_else(String::new, |error| format!("{error:#}"));
+        Err(LoadError::Invalid(reason))
+    }
+
+    /// `None` where this kind of engine cannot link what the component imports.
+    fn compile(
+        host: &Host,
+        cache: Option<&CodeCache>,
+        bytes: &[u8],
+        kind: EngineKind,
+    ) -> wasmtime::Result<Option<Self>> {
+        let Part { engine, .. } = host.part(kind)?;
         let component = match cache {
-            Some(cache) => cache.load(host.engine(), &bytes),
-            None => Component::new(host.engine(), &bytes),
+            Some(cache) => cache.load(engine, bytes)?,
+            None => Component::new(engine, bytes)?,
         };
-        let component = component.map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
-        let interfaces = inspect(host.engine(), &component);
-        Ok(Self { component, interfaces })
+        let interfaces = inspect(engine, &component);
+        let fits = kind.concurrent || !interfaces.is_asynchronous();
+        Ok(fits.then_some(Self { component, kind, interfaces }))
     }
 
     /// Whether what the component imports can be linked, and what it exports can
@@ -85,9 +115,8 @@ impl Code {
     /// # Errors
     /// [`LoadError::Mismatch`].
     pub fn check(&self, host: &Host) -> Result<(), LoadError> {
-        host.linker()
-            .instantiate_pre(&self.component)
-            .and_then(|_| HandlerExport::check(host.engine(), &self.component))
+        self.prepare(host)
+            .and_then(|_| HandlerExport::check(&self.component))
             .map_err(|error| LoadError::Mismatch(format!("{error:#}")))
     }
 
@@ -95,6 +124,11 @@ impl Code {
     #[must_use]
     pub fn interfaces(&self) -> &Interfaces {
         &self.interfaces
+    }
+
+    /// Links it.
+    pub(super) fn prepare(&self, host: &Host) -> wasmtime::Result<InstancePre<State>> {
+        host.part(self.kind)?.linker.instantiate_pre(&self.component)
     }
 
     pub(super) fn component(&self) -> &Component {

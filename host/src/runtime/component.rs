@@ -79,7 +79,7 @@ impl Component {
             settings,
             handler: HandlerExport::find(code.component()),
             command: CommandExport::find(code),
-            pre: host.linker().instantiate_pre(code.component())?,
+            pre: code.prepare(host)?,
             links,
             output,
         })

@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use wasi_pubsub::backends::memory;
 use wasi_pubsub::broker::driver::Connection;
-use wasi_pubsub::broker::{Broker, Limits};
 
 pub(crate) struct Memory(Arc<dyn Connection>);
 
@@ -17,7 +16,7 @@ impl Memory {
 
 #[async_trait]
 impl Harness for Memory {
-    async fn broker_with(&self, identity: &str, limits: Limits) -> Arc<Broker> {
-        Broker::new(identity, self.0.clone(), limits)
+    async fn connection(&self, _: &str) -> Arc<dyn Connection> {
+        self.0.clone()
     }
 }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use testkit::Mosquitto;
 use wasi_pubsub::backends::mqtt::{self, MqttSettings, Version};
-use wasi_pubsub::broker::{Broker, Limits};
+use wasi_pubsub::broker::driver::Connection;
 
 pub(crate) struct Mqtt5(Mosquitto);
 pub(crate) struct Mqtt3(Mosquitto);
@@ -24,21 +24,20 @@ impl Mqtt3 {
 
 #[async_trait]
 impl Harness for Mqtt5 {
-    async fn broker_with(&self, identity: &str, limits: Limits) -> Arc<Broker> {
-        connect(&self.0, Version::V5, identity, limits)
+    async fn connection(&self, identity: &str) -> Arc<dyn Connection> {
+        connect(&self.0, Version::V5, identity)
     }
 }
 
 #[async_trait]
 impl Harness for Mqtt3 {
-    async fn broker_with(&self, identity: &str, limits: Limits) -> Arc<Broker> {
-        connect(&self.0, Version::V3_1_1, identity, limits)
+    async fn connection(&self, identity: &str) -> Arc<dyn Connection> {
+        connect(&self.0, Version::V3_1_1, identity)
     }
 }
 
-fn connect(mosquitto: &Mosquitto, version: Version, identity: &str, limits: Limits) -> Arc<Broker> {
+fn connect(mosquitto: &Mosquitto, version: Version, identity: &str) -> Arc<dyn Connection> {
     let mut settings = MqttSettings::new(&mosquitto.url()).unwrap();
     settings.version = version;
-    let connection = mqtt::open(settings, identity.to_owned()).unwrap();
-    Broker::new(identity, connection, limits)
+    mqtt::open(settings, identity.to_owned()).unwrap()
 }

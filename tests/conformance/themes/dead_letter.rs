@@ -32,6 +32,7 @@ fn assert_letter(letter: &Lease, of: &Event, reason: &str, attempts: &str) {
     assert_eq!((&event.data, &event.content_type), (&of.data, &of.content_type));
     assert_eq!(event.attribute("deadletterreason"), Some(reason));
     assert_eq!(event.attribute("deadlettertopic"), Some("orders"));
+    assert_eq!(event.attribute("deadlettersubscription"), Some("orders"));
     assert_eq!(event.attribute("deadletterattempts"), Some(attempts));
 }
 

@@ -2,7 +2,7 @@
 
 use crate::harness::Harness;
 use crate::support::*;
-use wasi_pubsub::broker::{Broker, DedupeWindow, Event, SubscriptionSettings, Verdict};
+use wasi_pubsub::broker::{Broker, DedupeWindow, Event, Exhausted, SubscriptionSettings, Verdict};
 
 fn once(filter: &str) -> SubscriptionSettings {
     SubscriptionSettings { qos: QOS_2, ..on(filter) }
@@ -87,4 +87,26 @@ pub(crate) async fn the_window_is_bounded(h: &dyn Harness) {
         publish_2(&broker, "t", id).await;
     }
     handle(&subscription, "1").await;
+}
+
+pub(crate) async fn dead_letters_of_two_subscriptions_are_two_events(h: &dyn Harness) {
+    let broker = h.broker("a").await;
+    let letters = subscribe(&broker, once("dead")).await;
+    for label in ["billing", "shipping"] {
+        let exhausted = Exhausted::DeadLetter(topic("dead"));
+        let settings = SubscriptionSettings { label: label.to_owned(), exhausted, ..once("t") };
+        let subscription = subscribe(&broker, settings).await;
+        publish_2(&broker, "t", "bad").await;
+        confirm(take_id(&subscription, "bad").await, reject(label)).await;
+        subscription.stop();
+        let letter = take_id(&letters, "bad").await;
+        assert_eq!(letter.event().attribute("deadletterreason"), Some(label));
+        assert_eq!(letter.event().attribute("deadlettersubscription"), Some(label));
+        let again = (**letter.event()).clone();
+        confirm(letter, Verdict::Ack).await;
+        // The same letter once more is a repetition.
+        publish_event(&broker, "dead", again, QOS_2).await;
+    }
+    publish_2(&broker, "dead", "marker").await;
+    handle(&letters, "marker").await;
 }

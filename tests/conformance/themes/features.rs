@@ -7,6 +7,7 @@ pub(crate) async fn are_as_declared(h: &dyn Harness, table: &[&str]) {
     let features = h.broker("a").await.features();
     let in_table = |name| table.contains(&name);
     assert_eq!(features.queue, in_table("queue"));
+    assert_eq!(features.ordered_queue, in_table("ordered_queue"));
     assert_eq!(features.qos_max == QOS_2, in_table("qos2"));
     assert!(features.qos_max >= QOS_1, "a backend keeps qos 1 at least");
     // Only a broker inside the process knows who published.

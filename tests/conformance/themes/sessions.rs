@@ -5,7 +5,9 @@ use crate::support::*;
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::{DEADLINE, within};
-use wasi_pubsub::broker::{Broker, Qos, Subscription, SubscriptionSettings, Verdict};
+use wasi_pubsub::broker::{
+    Broker, EventFilter, Order, Qos, Subscription, SubscriptionSettings, Verdict,
+};
 
 /// One life of an installation: it comes, and goes without a word.
 async fn life(h: &dyn Harness, settings: SubscriptionSettings) -> (Arc<Broker>, Arc<Subscription>) {
@@ -163,4 +165,45 @@ pub(crate) async fn a_queue_goes_on(h: &dyn Harness) {
     publish(&publisher, "t", ["missed"]).await;
     let (_broker, subscription) = life(h, queue("g", "t")).await;
     assert_eq!(handle_many(&subscription, 3).await, ["in hand", "not taken", "missed"]);
+}
+
+pub(crate) async fn an_order_goes_on(h: &dyn Harness) {
+    let publisher = h.broker("publisher").await;
+    for qos in [QOS_1, QOS_2] {
+        let settings = SubscriptionSettings { order: Order::All, max_in_flight: 4, ..at(qos) };
+        let (broker, subscription) = life(h, settings.clone()).await;
+        let sent = ids("e", 10);
+        for id in &sent {
+            publish_event(&publisher, "t", event(id), qos).await;
+        }
+        handle(&subscription, "e0").await;
+        take_id(&subscription, "e1").await.settle(retry(Some(Duration::from_secs(3600))));
+        assert!(subscription.try_next().unwrap().is_none(), "it holds back the others");
+        part(broker, subscription).await;
+
+        let (broker, subscription) = life(h, settings).await;
+        for id in &sent[1..] {
+            handle(&subscription, id).await;
+        }
+        part(broker, subscription).await;
+    }
+}
+
+pub(crate) async fn what_is_not_wanted_does_not_come_again(h: &dyn Harness) {
+    let publisher = h.broker("publisher").await;
+    for qos in [QOS_1, QOS_2] {
+        let filter = EventFilter::new(r#"hasPrefix(attributes.id, "wanted")"#).unwrap();
+        let filtered = SubscriptionSettings { event_filter: Some(filter), ..at(qos) };
+        let (broker, subscription) = life(h, filtered).await;
+        for id in ["unwanted", "wanted"] {
+            publish_event(&publisher, "t", event(id), qos).await;
+        }
+        handle(&subscription, "wanted").await;
+        part(broker, subscription).await;
+
+        let (broker, subscription) = life(h, at(qos)).await;
+        publish_event(&publisher, "t", event("marker"), qos).await;
+        handle(&subscription, "marker").await;
+        part(broker, subscription).await;
+    }
 }

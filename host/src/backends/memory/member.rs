@@ -1,7 +1,7 @@
 //! Who takes events from a queue.
 
-use crate::broker::Qos;
 use crate::broker::driver::{Ready, SubscribeRequest};
+use crate::broker::{Qos, Share};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(super) struct Member {
     pub(super) number: u64,
     pub(super) qos: Qos,
+    pub(super) ordered: bool,
     pub(super) max_in_flight: usize,
     pub(super) max_in_flight_bytes: usize,
     pub(super) not_from: Option<String>,
     pub(super) ready: Ready,
+    pub(super) share: Arc<Share>,
     pub(super) dropped: AtomicU64,
     // What follows changes with the lock of the queue only.
     pub(super) unsettled_events: AtomicUsize,
@@ -34,13 +36,16 @@ pub(super) fn tell(members: &[Arc<Member>]) {
 
 impl Member {
     pub(super) fn new(number: u64, request: SubscribeRequest) -> Self {
+        request.share.on_room(request.ready.clone());
         Self {
             number,
             qos: request.qos,
+            ordered: request.ordered,
             max_in_flight: request.max_in_flight.max(1),
             max_in_flight_bytes: request.max_in_flight_bytes,
             not_from: request.not_from,
             ready: request.ready,
+            share: request.share,
             dropped: AtomicU64::new(0),
             unsettled_events: AtomicUsize::new(0),
             unsettled_bytes: AtomicUsize::new(0),

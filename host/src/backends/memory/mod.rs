@@ -73,6 +73,7 @@ impl Default for Settings {
 /// What this broker can do by itself.
 pub const FEATURES: Features = Features {
     queue: true,
+    ordered_queue: true,
     qos_max: Qos::EffectivelyOnce,
     delayed_redelivery: true,
     replay: false,

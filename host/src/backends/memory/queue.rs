@@ -39,6 +39,7 @@ impl Queue {
     pub(super) fn join(&self, member: Arc<Member>) {
         let mut state = self.state.lock();
         state.qos = state.qos.max(member.qos);
+        state.ordered |= member.ordered;
         state.members.push(member);
         state.members_changed();
     }
@@ -155,6 +156,10 @@ impl Queue {
             if !settled && !member.has_room(first.size) {
                 member.limited.store(true, Ordering::Relaxed);
                 // Another member may have room.
+                state.hungry = true;
+                break;
+            }
+            if !member.share.try_add(first.size) {
                 state.hungry = true;
                 break;
             }

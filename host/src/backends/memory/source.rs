@@ -21,7 +21,14 @@ pub(super) struct QueueSource {
 #[async_trait]
 impl Source for QueueSource {
     fn take(&self, max: usize, into: &mut Vec<Incoming>) -> Result<(), BrokerError> {
-        if self.queue.take(&self.member, max, super::now, into)? {
+        let before = into.len();
+        let made_room = self.queue.take(&self.member, max, super::now, into)?;
+        if into.len() == before && self.member.share.is_served() {
+            // Another member has what it waited for.
+            let share = self.member.share.clone();
+            self.runtime.spawn(async move { share.decline() });
+        }
+        if made_room {
             // Telling publishers wakes them, which has no place in here. Only a
             // member of a group comes here that asks for a lower qos than others.
             let queue = self.queue.clone();

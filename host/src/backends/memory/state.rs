@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) members: Vec<Arc<Member>>,
     /// The highest qos that a member asked for, which outlives it.
     pub(super) qos: Qos,
+    /// Whether a member asked for order, which outlives it.
+    pub(super) ordered: bool,
     /// The publisher that no member wants events of.
     pub(super) not_from: Option<String>,
     /// Whether a member found too little: all are told of the next event.
@@ -124,8 +126,8 @@ impl State {
         now: impl Fn() -> Instant,
     ) -> Option<Instant> {
         entry.attempt = entry.attempt.saturating_add(u32::from(charged));
-        if delay.is_zero() {
-            if charged {
+        if delay.is_zero() || self.ordered {
+            if charged && !self.ordered {
                 // At the end: who fails at once, again and again, holds up no other.
                 self.fresh.push_back(entry);
             } else {

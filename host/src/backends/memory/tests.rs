@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::broker::{
-    Broker, Exhausted, Lease, Limits, RetryPolicy, Subscription, SubscriptionSettings, Verdict,
+    Broker, Budget, Exhausted, Lease, Limits, RetryPolicy, Share, Subscription,
+    SubscriptionSettings, Verdict,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -369,8 +370,10 @@ async fn unsettled_events_return_in_order_with_the_source() {
         filter: TopicFilter::new("t").unwrap(),
         group: Some("g".into()),
         qos: Qos::AtLeastOnce,
+        ordered: false,
         max_in_flight: 2,
         max_in_flight_bytes: 1000,
+        share: Share::new(&Budget::unbounded()),
         not_from: None,
         ready: crate::broker::driver::Ready(Arc::new(|| {})),
     };
@@ -402,8 +405,10 @@ async fn a_source_holds_its_bound_in_bytes_and_says_when_there_is_room() {
         filter: TopicFilter::new("t").unwrap(),
         group: None,
         qos: Qos::AtLeastOnce,
+        ordered: false,
         max_in_flight: 10,
         max_in_flight_bytes: 250,
+        share: Share::new(&Budget::unbounded()),
         not_from: None,
         ready: crate::broker::driver::Ready(Arc::new(count)),
     };

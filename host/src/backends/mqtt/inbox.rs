@@ -3,9 +3,10 @@
 //! A plain state machine: no socket, no clock, no task. The session feeds it
 //! what happens on the wire, the core takes and settles.
 
+use super::delivery::{Delivery, State};
 use super::parcel::{Arrival, Parcel, identity};
 use crate::broker::driver::{Incoming, Token};
-use crate::broker::{BrokerError, Event, Qos, Topic};
+use crate::broker::{BrokerError, Qos};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -69,28 +70,6 @@ struct Held {
 struct Buffered {
     incoming: Incoming,
     bytes: usize,
-}
-
-struct Delivery {
-    token: Token,
-    qos: Qos,
-    event: Arc<Event>,
-    topic: Topic,
-    identified: bool,
-    bytes: usize,
-    /// The last connection on which the broker sent it.
-    connection: u64,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Buffered, or with the core.
-    Unsettled,
-    /// Settled, and the broker cannot know: nothing was sent.
-    Unsent,
-    /// Settled and acknowledged, at qos 2: the broker has not confirmed it.
-    Acknowledged,
 }
 
 impl Inbox {
@@ -167,8 +146,9 @@ impl Inbox {
         self.doubtful.clear();
     }
 
-    /// Says what a packet is; see [`Arrival`].
-    pub(super) fn arrive(&mut self, parcel: &Parcel) -> Arrival {
+    /// Says what a packet is; see [`Arrival`]. `more` is asked last whether there
+    /// is room beside that of the inbox; what it answers with yes is pushed.
+    pub(super) fn arrive(&mut self, parcel: &Parcel, more: impl FnOnce() -> bool) -> Arrival {
         if self.stopped || !self.connected {
             return Arrival::Known;
         }
@@ -177,7 +157,8 @@ impl Inbox {
         }
         let room = self.held.events < self.settings.events_max
             && (self.held.events == 0
-                || self.held.bytes + parcel.bytes() <= self.settings.bytes_max);
+                || self.held.bytes + parcel.bytes() <= self.settings.bytes_max)
+            && more();
         match (room, parcel.qos) {
             (true, _) => {
                 self.shedding = false;
@@ -312,6 +293,11 @@ impl Inbox {
         {
             self.answer(delivery.token, Ok(()));
         }
+    }
+
+    /// Whether the broker has yet to confirm an acknowledgement at qos 2.
+    pub(super) fn awaits_release(&self) -> bool {
+        self.deliveries.values().any(|delivery| delivery.state == State::Acknowledged)
     }
 
     /// The subscription is over.
@@ -454,10 +440,11 @@ impl Inbox {
         }
     }
 
-    /// See `Source::stop`.
-    pub(super) fn stop(&mut self) {
+    /// See `Source::stop`. Returns the size of the events that are dropped.
+    pub(super) fn stop(&mut self) -> usize {
         self.stopped = true;
         let ready = std::mem::take(&mut self.ready);
+        let dropped = ready.iter().map(|buffered| buffered.incoming.event.size()).sum();
         for buffered in ready {
             let token = buffered.incoming.token;
             let id = packet_id(token);
@@ -469,18 +456,7 @@ impl Inbox {
         if self.settings.strict_acks {
             self.acknowledge_in_order();
         }
-    }
-}
-
-impl Delivery {
-    /// Whether a packet may be the one that this delivery came in.
-    fn carries(&self, parcel: &Parcel) -> bool {
-        let (old, new) = (&self.event, &parcel.event);
-        let same_name = match parcel.identified {
-            true => old.source == new.source && old.id == new.id,
-            false => old.attributes == new.attributes,
-        };
-        self.qos == parcel.qos && self.topic == parcel.topic && same_name && old.data == new.data
+        dropped
     }
 }
 

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::broker::{Event, Topic};
 
 const SETTINGS: InboxSettings =
     InboxSettings { events_max: 4, bytes_max: 10_000, strict_acks: false };
@@ -34,7 +35,7 @@ fn open(settings: InboxSettings) -> Inbox {
 
 impl Inbox {
     fn deliver(&mut self, parcel: Parcel) -> Arrival {
-        let arrival = self.arrive(&parcel);
+        let arrival = self.arrive(&parcel, || true);
         if arrival == Arrival::New {
             self.push(parcel);
         }

@@ -13,6 +13,7 @@
 
 mod client;
 mod connection;
+mod delivery;
 mod flights;
 mod inbox;
 mod mapping;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 pub fn features() -> Features {
     Features {
         queue: true,
+        ordered_queue: false,
         qos_max: Qos::EffectivelyOnce,
         delayed_redelivery: false,
         replay: false,

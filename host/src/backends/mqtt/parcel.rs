@@ -41,6 +41,6 @@ impl Parcel {
 /// Tells an event by what its publisher called it.
 pub(super) fn identity(event: &Event) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&event.source, &event.id).hash(&mut hasher);
+    event.identity().hash(&mut hasher);
     hasher.finish()
 }

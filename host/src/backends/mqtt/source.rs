@@ -7,7 +7,7 @@ use super::mapping::Mapping;
 use super::parcel::{Arrival, Parcel};
 use super::session::{Control, Role, poll_at};
 use crate::broker::driver::{Incoming, Ready, Settlement, Source, SubscribeRequest, Token};
-use crate::broker::{BrokerError, Qos, Topic, TopicFilter};
+use crate::broker::{BrokerError, Qos, Share, Topic, TopicFilter};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -21,6 +21,9 @@ use tokio::time::Sleep;
 /// How long an event of qos 0 waits for room before it is dropped. Shorter
 /// bursts than this are held up in the broker and on the way.
 const QOS0_WAIT_MAX: Duration = Duration::from_millis(100);
+/// How many events may find no room while the broker's word on an earlier one
+/// is waited for: as many as the subscription may hold, within this range.
+const PARKED_EVENTS: std::ops::RangeInclusive<usize> = 64..=1024;
 /// How many events may arrive before the core hears of the first.
 const NOTIFY_BATCH: usize = 16;
 
@@ -28,6 +31,15 @@ const NOTIFY_BATCH: usize = 16;
 struct Shared {
     inbox: Mutex<Inbox>,
     control: Arc<Control>,
+    /// What the inbox and the core hold of the process's budget.
+    share: Arc<Share>,
+}
+
+impl Shared {
+    fn stop(&self) {
+        let dropped = self.inbox.lock().stop();
+        self.share.remove(dropped);
+    }
 }
 
 /// What the core holds of a subscription. Dropping it ends the session, once
@@ -55,6 +67,9 @@ pub(super) struct Subscriber {
     protocol: Protocol,
     /// What found no room, in order. The link is held meanwhile.
     parked: VecDeque<Parcel>,
+    /// How much may be parked while the link is read on.
+    parked_events_max: usize,
+    parked_bytes_max: usize,
     patience: Option<Pin<Box<Sleep>>>,
     acks: Vec<(u16, Qos)>,
     arrived: usize,
@@ -76,7 +91,9 @@ pub(super) fn subscription(
         bytes_max: request.max_in_flight_bytes,
         strict_acks,
     });
-    let shared = Arc::new(Shared { inbox: Mutex::new(inbox), control });
+    let (share, woken) = (request.share.clone(), control.clone());
+    share.on_room(Ready(Arc::new(move || woken.touch())));
+    let shared = Arc::new(Shared { inbox: Mutex::new(inbox), control, share });
     let (opened, receiver) = oneshot::channel();
     let wire_filter = match &request.group {
         Some(group) => format!("$share/{group}/{}", request.filter),
@@ -96,6 +113,10 @@ pub(super) fn subscription(
         subscribed: false,
         protocol: Protocol::V5,
         parked: VecDeque::new(),
+        parked_events_max: request
+            .max_in_flight
+            .clamp(*PARKED_EVENTS.start(), *PARKED_EVENTS.end()),
+        parked_bytes_max: request.max_in_flight_bytes,
         patience: None,
         acks: Vec::new(),
         arrived: 0,
@@ -110,14 +131,16 @@ impl Subscriber {
     fn arrive(&mut self, packet: Packet) {
         let Some(parcel) = self.unpack(packet) else { return };
         let mut inbox = self.shared.inbox.lock();
-        match inbox.arrive(&parcel) {
+        let size = parcel.event.size();
+        // What came before it may not have found room yet.
+        let room = || self.parked.is_empty() && self.shared.share.try_add(size);
+        match inbox.arrive(&parcel, room) {
             Arrival::Known => {
                 self.shared.control.touch();
                 return;
             }
-            // What came before it has not found room yet.
-            Arrival::New if self.parked.is_empty() => inbox.push(parcel),
-            Arrival::New | Arrival::Full => {
+            Arrival::New => inbox.push(parcel),
+            Arrival::Full => {
                 drop(inbox);
                 self.park(parcel);
                 return;
@@ -193,11 +216,23 @@ impl Subscriber {
             self.patience = Some(Box::pin(tokio::time::sleep(QOS0_WAIT_MAX)));
         }
         self.parked.push_back(parcel);
-        self.shared.control.link.hold(true);
+        self.hold();
         // A session that the broker has kept may deliver more than there is room
         // for before the answer to our subscription comes. It shows that the
         // subscription is there; what the broker grants now is seen later.
         self.open();
+    }
+
+    /// Stops reading while something found no room. What the broker says of an
+    /// acknowledgement at qos 2 comes behind its events, though, and whoever waits
+    /// for that may be the one who would make room.
+    fn hold(&self) {
+        let held = !self.parked.is_empty() && {
+            let bytes: usize = self.parked.iter().map(Parcel::bytes).sum();
+            let full = self.parked.len() >= self.parked_events_max || bytes > self.parked_bytes_max;
+            full || !self.shared.inbox.lock().awaits_release()
+        };
+        self.shared.control.link.hold(held);
     }
 
     fn open(&mut self) {
@@ -219,7 +254,8 @@ impl Subscriber {
             });
         }
         while let Some(parcel) = self.parked.pop_front() {
-            match inbox.arrive(&parcel) {
+            let size = parcel.event.size();
+            match inbox.arrive(&parcel, || self.shared.share.try_add(size)) {
                 Arrival::Known => {}
                 Arrival::New => {
                     inbox.push(parcel);
@@ -263,10 +299,17 @@ impl Role for Subscriber {
         if (touched || out_of_patience) && !self.parked.is_empty() {
             self.unpark(out_of_patience);
         }
+        if touched && self.parked.is_empty() && self.shared.share.is_served() {
+            // What it waited for was dropped, or is lost with its connection.
+            self.shared.share.decline();
+        }
         if touched {
             self.shared.inbox.lock().take_acks(&mut self.acks);
             for (id, qos) in self.acks.drain(..) {
                 handle.acknowledge(id, qos);
+            }
+            if !self.parked.is_empty() {
+                self.hold();
             }
         }
     }
@@ -315,7 +358,12 @@ impl Role for Subscriber {
                 self.shared.inbox.lock().ack_sent(id);
                 self.acks_sent = true;
             }
-            Event::Released(id) => self.shared.inbox.lock().released(id),
+            Event::Released(id) => {
+                self.shared.inbox.lock().released(id);
+                if !self.parked.is_empty() {
+                    self.hold();
+                }
+            }
             Event::Subscribed(answer) => self.granted(answer?)?,
             _ => {}
         }
@@ -383,14 +431,14 @@ impl Source for MqttSource {
     }
 
     fn stop(&self) {
-        self.shared.inbox.lock().stop();
+        self.shared.stop();
         self.shared.control.touch();
     }
 }
 
 impl Drop for MqttSource {
     fn drop(&mut self) {
-        self.shared.inbox.lock().stop();
+        self.shared.stop();
         self.shared.control.close();
     }
 }

@@ -22,6 +22,8 @@ pub(in crate::broker) struct Actions {
     pub(super) dead_letters: Vec<DeadLetter>,
     /// Events that were given up, for the log.
     pub(super) given_up: Vec<GivenUp>,
+    /// The size of what is not held any more, in bytes.
+    pub(super) freed: usize,
     /// Whether takers may find something.
     pub(super) wake: bool,
     /// Whether the timer must look at its deadline again.
@@ -65,6 +67,7 @@ impl Actions {
 
     pub(in crate::broker) fn is_empty(&self) -> bool {
         self.settlement.is_none()
+            && self.freed == 0
             && !self.wake
             && !self.rearm
             && self.watchers.is_empty()
@@ -88,6 +91,11 @@ impl Actions {
 
     pub(in crate::broker) fn take_given_up(&mut self) -> Vec<GivenUp> {
         std::mem::take(&mut self.given_up)
+    }
+
+    /// What is to be given back to the budget, in bytes.
+    pub(in crate::broker) fn freed(&self) -> usize {
+        self.freed
     }
 
     pub(in crate::broker) fn wakes(&self) -> bool {

@@ -27,11 +27,12 @@ impl Deliveries {
         self.stopped = true;
         self.ready.clear();
         self.due.clear();
+        self.lanes.clear();
         let mut held: Vec<_> = self.slots.iter().map(|(key, held)| (held.arrival, key)).collect();
         held.sort_unstable();
         for (_, key) in held {
             match self.slots.get_mut(key).map(|held| &held.state) {
-                Some(State::Ready | State::Waiting | State::Parked) => {
+                Some(State::Ready | State::Waiting | State::Parked | State::Behind) => {
                     self.leave(key, Duration::ZERO, false, actions);
                 }
                 Some(State::Dead(letter)) if !letter.publishing => self.send_letter(key, actions),
@@ -103,7 +104,7 @@ impl Deliveries {
         actions: &mut Actions,
     ) {
         let Some(held) = self.slots.get_mut(key) else { return };
-        let (attempt, qos) = (held.attempt, held.qos);
+        let (attempt, qos, isolated) = (held.attempt, held.qos, held.isolated);
         if qos > Qos::AtMostOnce && !self.has_attempts_left(attempt) {
             return self.exhaust(key, reason, watcher, now, actions);
         }
@@ -111,10 +112,13 @@ impl Deliveries {
             Some(delay) => delay.min(RETRY_DELAY_MAX),
             None => self.settings.retry.delay(attempt, &mut self.rng),
         };
+        let returned = self.is_returned(isolated);
         let Some(held) = self.slots.get_mut(key) else { return };
         let identity = held.identity.take();
         self.stats.retried += u64::from(qos > Qos::AtMostOnce);
-        if self.broker_returns || self.stopped || qos == Qos::AtMostOnce {
+        if returned || self.stopped || qos == Qos::AtMostOnce {
+            // What comes after it in its lane would overtake it.
+            let delay = if self.lanes.is_ordered() { Duration::ZERO } else { delay };
             self.leave(key, delay, true, actions);
         } else {
             held.attempt = attempt.saturating_add(1);
@@ -143,7 +147,8 @@ impl Deliveries {
     ) {
         let Some(held) = self.slots.get_mut(key) else { return };
         if matches!(self.settings.exhausted, Exhausted::DeadLetter(_)) {
-            let event = Arc::new(dead_letter(&held.event, &held.topic, held.attempt, reason));
+            let (label, attempt) = (&self.settings.label, held.attempt);
+            let event = Arc::new(dead_letter(&held.event, &held.topic, label, attempt, reason));
             held.state =
                 State::Dead(Box::new(Letter { event, failures: 0, publishing: false, watcher }));
             self.leased -= 1;
@@ -204,7 +209,16 @@ impl Deliveries {
     fn remove(&mut self, key: SlotKey, actions: &mut Actions) -> Option<Held> {
         let held = self.slots.remove(key)?;
         self.bytes -= held.size;
+        actions.freed += held.size;
         self.leased -= usize::from(matches!(held.state, State::Leased { .. }));
+        if let Some(lane) = held.lane
+            && let Some(next) = self.lanes.leave(lane)
+            && let Some(next_held) = self.slots.get_mut(next)
+        {
+            next_held.state = State::Ready;
+            self.ready.push_back(next);
+            actions.wake = true;
+        }
         if self.blocked {
             self.blocked = false;
             actions.wake = true;

@@ -14,6 +14,9 @@ const REASON: &str = "deadletterreason";
 const TOPIC: &str = "deadlettertopic";
 /// The attribute that says how often the event was tried.
 const ATTEMPTS: &str = "deadletterattempts";
+/// The attribute that names the subscription which gave the event up: several
+/// may store a dead letter of one event, and each of them counts.
+pub(in crate::broker) const SUBSCRIPTION: &str = "deadlettersubscription";
 
 /// A dead letter that is not stored yet.
 #[derive(Debug)]
@@ -28,12 +31,20 @@ pub(super) struct Letter {
 
 /// The event as it is published to the dead-letter topic: itself, with the story
 /// of its last subscription. What an earlier dead letter said is replaced.
-pub(super) fn dead_letter(event: &Event, topic: &Topic, attempts: u32, reason: &str) -> Event {
+pub(super) fn dead_letter(
+    event: &Event,
+    topic: &Topic,
+    subscription: &str,
+    attempts: u32,
+    reason: &str,
+) -> Event {
     let mut letter = event.clone();
-    letter.attributes.retain(|(name, _)| ![REASON, TOPIC, ATTEMPTS].contains(&name.as_str()));
+    let ours = [REASON, TOPIC, SUBSCRIPTION, ATTEMPTS];
+    letter.attributes.retain(|(name, _)| !ours.contains(&name.as_str()));
     letter.attributes.extend([
         (REASON.to_owned(), shortened(reason).to_owned()),
         (TOPIC.to_owned(), topic.as_str().to_owned()),
+        (SUBSCRIPTION.to_owned(), subscription.to_owned()),
         (ATTEMPTS.to_owned(), attempts.to_string()),
     ]);
     letter
@@ -58,8 +69,9 @@ mod tests {
             attributes: vec![("region".into(), "eu".into())],
             ..Event::default()
         };
-        let first = dead_letter(&event, &Topic::new("orders").unwrap(), 3, "first");
-        let second = dead_letter(&first, &Topic::new("dead/orders").unwrap(), 1, "second");
+        let topic = |text| Topic::new(text).unwrap();
+        let first = dead_letter(&event, &topic("orders"), "billing/orders", 3, "first");
+        let second = dead_letter(&first, &topic("dead/orders"), "letters", 1, "second");
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
             second.attributes,
@@ -67,6 +79,7 @@ mod tests {
                 pair("region", "eu"),
                 pair("deadletterreason", "second"),
                 pair("deadlettertopic", "dead/orders"),
+                pair("deadlettersubscription", "letters"),
                 pair("deadletterattempts", "1"),
             ]
         );
@@ -76,8 +89,8 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_between_characters() {
         let reason = "é".repeat(REASON_BYTES_MAX);
-        let letter =
-            dead_letter(&Event::default(), &Topic::new("t").unwrap(), 1, &format!("x{reason}"));
+        let (event, topic) = (Event::default(), Topic::new("t").unwrap());
+        let letter = dead_letter(&event, &topic, "s", 1, &format!("x{reason}"));
         let kept = letter.attribute(REASON).unwrap();
         assert_eq!(kept.len(), REASON_BYTES_MAX - 1);
     }

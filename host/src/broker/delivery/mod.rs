@@ -15,10 +15,12 @@ mod slots;
 mod tests;
 
 pub(super) use actions::{Actions, DeadLetter, GivenUp, Watcher};
+pub(super) use letter::SUBSCRIPTION as DEAD_LETTER_SUBSCRIPTION;
 pub(super) use slots::SlotKey;
 
 use super::dedupe::{Dedupe, Found};
-use super::driver::{Incoming, Token};
+use super::driver::{Incoming, Settlement, Token};
+use super::order::Lanes;
 use super::{
     BrokerError, Event, Exhausted, Qos, RETRY_DELAY_MAX, Stats, SubscriptionSettings, Topic,
     Verdict,
@@ -46,6 +48,7 @@ pub(super) struct Deliveries {
     /// May name what is over.
     due: BinaryHeap<Reverse<(Instant, SlotKey)>>,
     dedupe: Dedupe,
+    lanes: Lanes,
     /// When the timer will look again.
     armed: Option<Instant>,
     /// Whether a taker was turned away because the bound was reached.
@@ -75,6 +78,7 @@ impl Deliveries {
     ) -> Self {
         Self {
             dedupe: Dedupe::new(settings.dedupe),
+            lanes: Lanes::new(settings.order.clone()),
             settings,
             broker_returns,
             rng,
@@ -127,7 +131,8 @@ impl Deliveries {
         None
     }
 
-    /// Takes over what the source delivered, and hands it out, unless it repeats
+    /// Takes over what the source delivered, and hands it out, unless the filter
+    /// does not want it, another one has to be handled before it, or it repeats
     /// an event at qos 2.
     pub(super) fn offer(
         &mut self,
@@ -135,6 +140,15 @@ impl Deliveries {
         now: impl Fn() -> Instant + Copy,
         actions: &mut Actions,
     ) -> Option<Handout> {
+        if self.settings.event_filter.as_ref().is_some_and(|f| !f.matches(&incoming.event)) {
+            self.stats.filtered += 1;
+            actions.freed += incoming.event.size();
+            if incoming.qos > Qos::AtMostOnce {
+                actions.settle(incoming.token, Settlement::Ack);
+            }
+            return None;
+        }
+        let lane = self.lanes.lane(&incoming.event, &incoming.topic);
         let size = incoming.event.size();
         self.bytes += size;
         self.arrivals += 1;
@@ -148,8 +162,16 @@ impl Deliveries {
             size,
             arrival: self.arrivals,
             identity: None,
+            lane,
             state: State::Ready,
         });
+        if let Some(lane) = lane
+            && !self.lanes.enter(lane, key)
+            && let Some(held) = self.slots.get_mut(key)
+        {
+            held.state = State::Behind;
+            return None;
+        }
         self.hand_out(key, now, actions)
     }
 
@@ -259,25 +281,26 @@ impl Deliveries {
 
     /// Takes a lease back without charging an attempt. A lease that is over is
     /// left alone.
-    pub(super) fn give_back(&mut self, key: SlotKey, isolate: bool, actions: &mut Actions) {
-        let Some(held) = self.slots.get_mut(key) else { return };
-        if !matches!(held.state, State::Leased { .. }) {
+    pub(super) fn give_back(
+        &mut self,
+        key: SlotKey,
+        isolate: bool,
+        now: impl Fn() -> Instant + Copy,
+        actions: &mut Actions,
+    ) {
+        if self.check_lease(key, now, actions).is_err() {
             return;
         }
+        let Some(held) = self.slots.get_mut(key) else { return };
         held.isolated |= isolate;
         // At qos 0 an instance that failed has had its one delivery.
         let over = held.qos == Qos::AtMostOnce && isolate;
-        // The broker does not know of isolation.
-        let keep = !self.broker_returns || held.isolated || held.qos == Qos::AtMostOnce;
+        let (qos, isolated) = (held.qos, held.isolated);
         let identity = held.identity.take();
-        if over || self.stopped || !keep {
+        if over || qos > Qos::AtMostOnce && self.is_returned(isolated) || self.stopped {
             self.leave(key, Duration::ZERO, false, actions);
         } else {
-            self.leased -= 1;
-            held.state = State::Ready;
-            let arrival = held.arrival;
-            self.ready_in_order(key, arrival);
-            actions.wake = true;
+            self.set_ready(key, actions);
         }
         self.unpark(identity, actions);
     }
@@ -348,8 +371,13 @@ impl Deliveries {
         }
     }
 
-    /// Puts a delivery before all that arrived after it.
-    fn ready_in_order(&mut self, key: SlotKey, arrival: u64) {
+    /// Takes a lease back, and puts its delivery before all that arrived after it.
+    fn set_ready(&mut self, key: SlotKey, actions: &mut Actions) {
+        let Some(held) = self.slots.get_mut(key) else { return };
+        held.state = State::Ready;
+        let arrival = held.arrival;
+        self.leased -= 1;
+        actions.wake = true;
         let earlier =
             |key: &&SlotKey| self.slots.get(**key).is_some_and(|held| held.arrival < arrival);
         let index = self.ready.iter().take_while(earlier).count();
@@ -366,6 +394,12 @@ impl Deliveries {
             self.armed = Some(at);
             actions.rearm = true;
         }
+    }
+
+    /// Whether a failed event goes back to the broker. It would hand out later
+    /// ones meanwhile, and it does not know of isolation.
+    fn is_returned(&self, isolated: bool) -> bool {
+        self.broker_returns && !isolated && !self.lanes.is_ordered()
     }
 
     fn has_attempts_left(&self, attempt: u32) -> bool {

@@ -2,6 +2,7 @@
 
 use super::letter::Letter;
 use crate::broker::driver::Token;
+use crate::broker::order::Lane;
 use crate::broker::{Event, Qos, Topic};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,13 @@ use std::time::Instant;
 pub(in crate::broker) struct SlotKey {
     index: u32,
     generation: u32,
+}
+
+#[cfg(test)]
+impl SlotKey {
+    pub(in crate::broker) fn for_test(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
 }
 
 /// One delivery that is not over.
@@ -30,6 +38,8 @@ pub(super) struct Held {
     /// What it is known as in the deduplication window, while it is the one
     /// delivery of its event that is being handled.
     pub(super) identity: Option<u128>,
+    /// Which deliveries it is handled in a row with, where there is an order.
+    pub(super) lane: Option<Lane>,
     pub(super) state: State,
 }
 
@@ -44,6 +54,8 @@ pub(super) enum State {
     Waiting,
     /// Held back until the verdict on another delivery of the same event.
     Parked,
+    /// Held back until the one before it in its lane is over.
+    Behind,
     /// Not to be handed out any more: its dead letter is to be stored.
     Dead(Box<Letter>),
 }

@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod order;
+
 use super::*;
 use crate::broker::driver::Settlement;
-use crate::broker::{DedupeWindow, RetryPolicy, TopicFilter};
+use crate::broker::{DedupeWindow, EventFilter, Order, OrderBy, RetryPolicy, TopicFilter};
 use std::collections::HashMap;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,13 +44,15 @@ impl Machine {
         Self { deliveries, now: Instant::now(), tokens: 0 }
     }
 
-    /// Delivers an event with a new token.
+    /// Delivers an event with a new token. What stands before a colon in its id
+    /// is its ordering key.
     fn offer(&mut self, id: &str, qos: Qos, attempt: Option<u32>) -> (Option<Handout>, Actions) {
         self.tokens += 1;
         let event = Event {
             id: id.into(),
             source: "s".into(),
             data: vec![0; 10].into(),
+            ordering_key: id.split_once(':').map(|(key, _)| key.to_owned()),
             ..Event::default()
         };
         let topic = Topic::new("t").unwrap();
@@ -67,6 +71,12 @@ impl Machine {
         let (mut actions, now) = (Actions::default(), self.now);
         let result = self.deliveries.settle(key, verdict, None, || now, &mut actions);
         (result, actions)
+    }
+
+    fn give_back(&mut self, key: SlotKey, isolate: bool) -> Actions {
+        let (mut actions, now) = (Actions::default(), self.now);
+        self.deliveries.give_back(key, isolate, || now, &mut actions);
+        actions
     }
 
     fn next(&mut self) -> Option<Handout> {
@@ -208,9 +218,7 @@ fn what_is_given_back_comes_again_first_in_order_and_uncharged() {
     let mut machine = Machine::new(settings(), false);
     let keys: Vec<_> = ["a", "b", "c"].iter().map(|id| machine.lease(id)).collect();
     for index in [1, 0, 2] {
-        let mut actions = Actions::default();
-        machine.deliveries.give_back(keys[index], index == 1, &mut actions);
-        assert!(actions.wakes());
+        assert!(machine.give_back(keys[index], index == 1).wakes());
     }
     let again: Vec<_> = std::iter::from_fn(|| machine.next())
         .map(|handout| (handout.event.id.clone(), handout.attempt, handout.isolated))
@@ -223,11 +231,9 @@ fn what_is_given_back_comes_again_first_in_order_and_uncharged() {
 fn the_broker_gets_back_what_is_given_back_unless_it_is_isolated() {
     let mut machine = Machine::new(settings(), true);
     let (plain, isolated) = (machine.lease("a"), machine.lease("b"));
-    let mut actions = Actions::default();
-    machine.deliveries.give_back(plain, false, &mut actions);
-    machine.deliveries.give_back(isolated, true, &mut actions);
     let returned = Settlement::Return { delay: Duration::ZERO, charged: false };
-    assert_eq!(settlements(actions), [(1, returned)]);
+    assert_eq!(settlements(machine.give_back(plain, false)), [(1, returned)]);
+    assert_eq!(settlements(machine.give_back(isolated, true)), []);
     let again = machine.next().unwrap();
     assert!(again.isolated && again.event.id == "b");
 }
@@ -253,9 +259,12 @@ fn a_lease_expires_is_charged_and_its_verdict_comes_too_late() {
     assert_eq!(again.attempt, 2);
     assert_eq!(machine.settle(key, ack()).0, Err(BrokerError::LeaseExpired));
     assert!(machine.advance().wakes());
-    assert_eq!(machine.next().unwrap().attempt, 3);
+    let last = machine.next().unwrap();
+    assert_eq!(last.attempt, 3);
     machine.now += 30 * SECOND;
-    let letters = machine.tick().1.take_dead_letters();
+    // Nor is it given back then.
+    let mut given_back = machine.give_back(last.key, false);
+    let letters = given_back.take_dead_letters();
     let reason = letters[0].event.attribute("deadletterreason");
     assert_eq!(reason, Some("the acknowledgement deadline has passed"));
 }
@@ -353,7 +362,7 @@ fn stopping_leaves_to_the_broker_what_no_taker_has() {
     for broker_returns in [false, true] {
         let mut machine = Machine::new(settings(), broker_returns);
         let (leased, isolated, dead) = (machine.lease("a"), machine.lease("b"), machine.lease("c"));
-        machine.deliveries.give_back(isolated, true, &mut Actions::default());
+        machine.give_back(isolated, true);
         let letter = machine.settle(dead, reject()).1.take_dead_letters().pop().unwrap();
 
         let mut actions = Actions::default();
@@ -393,9 +402,15 @@ fn every_delivery_is_settled_exactly_once_whatever_happens() {
 }
 
 fn simulate(rng: &mut fastrand::Rng, seed: &str) {
-    let deadline = rng.bool().then_some(5 * SECOND);
-    let mut machine =
-        Machine::new(SubscriptionSettings { ack_deadline: deadline, ..settings() }, rng.bool());
+    let settings = SubscriptionSettings {
+        ack_deadline: rng.bool().then_some(5 * SECOND),
+        order: [Order::None, Order::Key(OrderBy::EventKey), Order::All][rng.usize(..3)].clone(),
+        event_filter: rng
+            .bool()
+            .then(|| EventFilter::new("NOT hasPrefix(attributes.id, \"0:1\")").unwrap()),
+        ..settings()
+    };
+    let mut machine = Machine::new(settings, rng.bool());
     let broker_returns = machine.deliveries.broker_returns;
     let (mut leases, mut letters) = (Vec::new(), Vec::new());
     let mut settled = HashMap::new();
@@ -412,7 +427,7 @@ fn simulate(rng: &mut fastrand::Rng, seed: &str) {
                 if held.is_none() && machine.deliveries.has_room() {
                     let qos = Qos::from_level(rng.u8(0..3)).unwrap();
                     at_qos_0 += u64::from(qos == Qos::AtMostOnce);
-                    let id = rng.u32(0..20).to_string();
+                    let id = format!("{}:{}", rng.u32(0..3), rng.u32(0..20));
                     let (handout, actions) = machine.offer(&id, qos, broker_returns.then_some(1));
                     offered += 1;
                     leases.extend(handout.map(|handout| handout.key));
@@ -427,9 +442,7 @@ fn simulate(rng: &mut fastrand::Rng, seed: &str) {
             }
             7 if !leases.is_empty() => {
                 let key = leases.swap_remove(rng.usize(..leases.len()));
-                let mut actions = Actions::default();
-                machine.deliveries.give_back(key, rng.bool(), &mut actions);
-                all.push(actions);
+                all.push(machine.give_back(key, rng.bool()));
             }
             8 if !letters.is_empty() => {
                 let letter: DeadLetter = letters.swap_remove(rng.usize(..letters.len()));
@@ -450,6 +463,7 @@ fn simulate(rng: &mut fastrand::Rng, seed: &str) {
         assert!(stats.in_flight + stats.waiting <= 4, "{seed}: {stats:?}");
         let bytes: usize = machine.deliveries.slots.iter().map(|(_, held)| held.size).sum();
         assert_eq!(machine.deliveries.bytes, bytes, "{seed}");
+        order::assert_in_order(&machine.deliveries, seed);
         let leased = machine.deliveries.slots.iter();
         let leased = leased.filter(|(_, held)| matches!(held.state, State::Leased { .. }));
         assert_eq!(leased.count(), stats.in_flight, "{seed}");
@@ -469,6 +483,7 @@ fn simulate(rng: &mut fastrand::Rng, seed: &str) {
         assert!(settled.insert(token, settlement).is_none(), "{seed}: {token} twice at the end");
     }
     assert!(machine.deliveries.is_empty(), "{seed}: {:?}", machine.deliveries.stats());
+    assert_eq!(machine.deliveries.lanes.len(), 0, "{seed}");
     // What the core held for a broker that cannot take it back stays unsettled.
     let expected = offered - at_qos_0;
     let count = settled.len() as u64;

@@ -3,7 +3,7 @@
 use super::grants::{Granted, Grants};
 use super::plan::{BrokerPlan, ComponentFacts, ComponentPlan, Plan, SubscriptionPlan};
 use super::pulls::PullNames;
-use crate::broker::{DedupeWindow, SubscriptionSettings};
+use crate::broker::SubscriptionSettings;
 use crate::config::{
     Binding, Component, ComponentSettings, Config, Delivery, Error, Problem, Publish,
     SubscriptionConfig,
@@ -222,13 +222,15 @@ impl<'a> Join<'a> {
             filter: config.filter.clone(),
             group: config.group.clone(),
             qos: bound.binding.qos,
+            event_filter: config.event_filter.clone(),
+            order: config.order.clone(),
             max_in_flight: config.max_in_flight,
             max_in_flight_bytes: config.max_in_flight_bytes,
             ack_deadline: (config.delivery == Delivery::Pull).then_some(config.ack_deadline),
             retry: config.retry.clone(),
             exhausted: config.exhausted.clone(),
             not_from: only.filter(|_| self.config.is_built_in).map(str::to_owned),
-            dedupe: DedupeWindow::default(),
+            dedupe: config.dedupe,
         }
     }
 

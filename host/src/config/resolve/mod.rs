@@ -27,6 +27,7 @@ pub fn resolve(config: &Config, components: &[ComponentFacts]) -> Result<Plan, E
     let join = Join::new(config, components);
     let mut errors: Vec<Error> = Vec::new();
     check::scopes(&join, &mut errors);
+    check::ordered_queues(&join, &mut errors);
     check::components(&join, &mut errors);
     publish::ambiguous(&join, &mut errors);
     let notes = check::notes(&join);

@@ -27,9 +27,10 @@ type OfSubscription = (&'static str, &'static str, fn(&Stats) -> u64);
 /// The same of components.
 type OfComponent = (&'static str, &'static str, fn(&ComponentStatus) -> u64);
 
-const SUBSCRIPTION_COUNTERS: [OfSubscription; 7] = [
+const SUBSCRIPTION_COUNTERS: [OfSubscription; 8] = [
     ("received", "Deliveries taken for handling, each attempt counted.", |s| s.received),
     ("acked", "Events acknowledged by a verdict, or as a repetition at qos 2.", |s| s.acked),
+    ("filtered", "Events that the filter did not want.", |s| s.filtered),
     ("retried", "Deliveries that failed and are tried again.", |s| s.retried),
     ("rejected", "Events rejected by a verdict.", |s| s.rejected),
     ("dead_lettered", "Events stored on the dead-letter topic.", |s| s.dead_lettered),
@@ -39,9 +40,11 @@ const SUBSCRIPTION_COUNTERS: [OfSubscription; 7] = [
 
 const SUBSCRIPTION_GAUGES: [OfSubscription; 3] = [
     ("in_flight", "Events in handling now.", |s| s.in_flight as u64),
-    ("waiting", "Events that wait for a retry or for their dead letter to be stored.", |s| {
-        s.waiting as u64
-    }),
+    (
+        "waiting",
+        "Events that wait for a retry, their turn, or their dead letter to be stored.",
+        |s| s.waiting as u64,
+    ),
     ("queued", "Events that have arrived and that nobody has taken.", |s| s.queued as u64),
 ];
 

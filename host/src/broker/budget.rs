@@ -1,0 +1,531 @@
+//! Bounds in bytes on what several hold together.
+//!
+//! A [`Budget`] is such a bound: of the process, or of a component. Of the
+//! process's, each subscription has a [`Share`], which counts what its driver
+//! has taken from the broker and the core has not done with. At the bound a
+//! driver takes nothing more, and is told when there is room again: those who
+//! wait get room for one event each, in turn.
+//!
+//! A subscription that holds nothing may always take one event. So no slow
+//! component stops another, and handlers that publish to each other cannot wait
+//! in a ring. What is held stays below the bound and one event for each
+//! subscription.
+
+use super::driver::Ready;
+use super::waiters::Waiters;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
+
+/// A bound in bytes. Counting takes no lock while nobody waits.
+pub struct Budget {
+    bytes_max: usize,
+    used: AtomicUsize,
+    /// How many shares wait.
+    waiting: AtomicUsize,
+    /// Those that wait, the first to be served in front.
+    line: Mutex<VecDeque<Weak<Share>>>,
+    /// Who waits for room by polling.
+    pollers: Waiters,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            used: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            line: Mutex::default(),
+            pollers: Waiters::default(),
+        })
+    }
+
+    /// A budget without a bound. It counts all the same.
+    #[must_use]
+    pub fn unbounded() -> Arc<Self> {
+        Self::new(usize::MAX)
+    }
+
+    /// The bound.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// What is held now, in bytes.
+    #[must_use]
+    pub fn bytes_used(&self) -> usize {
+        self.used.load(SeqCst)
+    }
+
+    /// Room for so many bytes, if there is any. One that is larger than the bound
+    /// has room when nothing else is held.
+    #[must_use]
+    pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        let reserved = self.take(bytes, |used| used == 0);
+        reserved.then(|| Reservation { budget: self.clone(), bytes })
+    }
+
+    /// Room for so many bytes, even above the bound: for what is there already,
+    /// after [`poll_room`](Self::poll_room) has said that there is room.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
+        self.used.fetch_add(bytes, SeqCst);
+        Reservation { budget: self.clone(), bytes }
+    }
+
+    /// Ready when less than the bound is held. Whoever has polled is woken when
+    /// that may be so.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let epoch = self.pollers.epoch();
+            if self.bytes_used() < self.bytes_max {
+                return Poll::Ready(());
+            }
+            if self.pollers.register(epoch, None, cx.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes room where there is some, or where this much may be held anyway.
+    fn take(&self, bytes: usize, anyway: impl Fn(usize) -> bool) -> bool {
+        let more = |used: usize| {
+            let sum = used.saturating_add(bytes);
+            (sum <= self.bytes_max || anyway(used)).then_some(sum)
+        };
+        self.used.fetch_update(SeqCst, SeqCst, more).is_ok()
+    }
+
+    /// Gives room back, and wakes who waits for it. `own` is the share that held it.
+    fn release(&self, bytes: usize, own: Option<&Share>) {
+        let used = self.used.fetch_sub(bytes, SeqCst);
+        if used >= self.bytes_max && used - bytes < self.bytes_max {
+            self.pollers.wake_all();
+        }
+        if self.waiting.load(SeqCst) > 0 {
+            for share in self.next_in_line(own) {
+                share.wake();
+            }
+        }
+    }
+
+    /// Takes out of the line who is served now: as many as there is room for,
+    /// which they get, and one that holds nothing any more.
+    fn next_in_line(&self, own: Option<&Share>) -> Vec<Arc<Share>> {
+        let mut served = Vec::new();
+        let mut line = self.line.lock();
+        if let Some(own) = own
+            && own.holds_nothing()
+            && own.state.load(SeqCst) == WAITING
+            && own.leave(&mut line)
+        {
+            served.extend(own.this.upgrade());
+        }
+        while let Some(first) = line.front() {
+            if let Some(share) = first.upgrade() {
+                let wanted = share.wanted.load(SeqCst);
+                if !self.take(wanted, |_| false) {
+                    break;
+                }
+                share.granted.store(wanted, SeqCst);
+                share.state.store(SERVED, SeqCst);
+                served.push(share);
+            }
+            line.pop_front();
+        }
+        self.waiting.store(line.len(), SeqCst);
+        served
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("bytes_max", &self.bytes_max)
+            .field("bytes_used", &self.bytes_used())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Room in a [`Budget`]. Dropped, it is given back.
+#[derive(Debug)]
+#[must_use = "dropping a reservation gives its room back"]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes, None);
+    }
+}
+
+/// It does not wait.
+const IDLE: u8 = 0;
+/// It is in the line.
+const WAITING: u8 = 1;
+/// It was in the line, and has got room that it has not used yet.
+const SERVED: u8 = 2;
+
+/// What one subscription holds of a budget.
+pub struct Share {
+    budget: Arc<Budget>,
+    held: AtomicUsize,
+    /// What it waits for, in bytes.
+    wanted: AtomicUsize,
+    /// What it got when it was served, in bytes. Who swaps it for nothing has it.
+    granted: AtomicUsize,
+    /// Changes with the line's lock, but for who was served and uses it.
+    state: AtomicU8,
+    on_room: OnceLock<Ready>,
+    this: Weak<Share>,
+}
+
+impl Share {
+    /// A share that holds nothing.
+    #[must_use]
+    pub fn new(budget: &Arc<Budget>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            budget: budget.clone(),
+            held: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(0),
+            granted: AtomicUsize::new(0),
+            state: AtomicU8::new(IDLE),
+            on_room: OnceLock::new(),
+            this: this.clone(),
+        })
+    }
+
+    /// What is held, in bytes.
+    #[must_use]
+    pub fn bytes_held(&self) -> usize {
+        self.held.load(SeqCst)
+    }
+
+    /// Says whom to tell that there may be room, after
+    /// [`try_add`](Self::try_add) found none. The first call counts.
+    pub fn on_room(&self, tell: Ready) {
+        let _first_counts = self.on_room.set(tell);
+    }
+
+    /// Counts an event that is about to be taken from the broker, by its
+    /// [`size`](super::Event::size), if there is room for it. If not, whoever
+    /// [`on_room`](Self::on_room) names is told when there may be.
+    ///
+    /// Calls of one share come one after the other.
+    #[must_use]
+    pub fn try_add(&self, bytes: usize) -> bool {
+        let served = self.is_served();
+        let added = match served {
+            true => self.use_grant(bytes),
+            false => self.budget.waiting.load(SeqCst) == 0 && self.add(bytes),
+        };
+        added || self.queue(bytes, served)
+    }
+
+    /// Adds what the share has got room for, as far as that is enough.
+    fn use_grant(&self, bytes: usize) -> bool {
+        let granted = self.granted.swap(0, SeqCst);
+        let _idle = self.state.compare_exchange(SERVED, IDLE, SeqCst, SeqCst);
+        let missing = bytes.saturating_sub(granted);
+        if missing > 0 && !self.budget.take(missing, |_| self.holds_nothing()) {
+            self.budget.used.fetch_sub(granted, SeqCst);
+            return false;
+        }
+        self.budget.used.fetch_sub(granted.saturating_sub(bytes), SeqCst);
+        self.held.fetch_add(bytes, SeqCst);
+        true
+    }
+
+    /// Waits in the line, unless there is room by now.
+    /// Who was served and got too little stays in front.
+    fn queue(&self, bytes: usize, was_served: bool) -> bool {
+        let mut line = self.budget.line.lock();
+        self.wanted.store(bytes, SeqCst);
+        let state = self.state.load(SeqCst);
+        // It may have been served since this began.
+        if state == SERVED && self.use_grant(bytes) {
+            return true;
+        }
+        if was_served || state == SERVED {
+            line.push_front(self.this.clone());
+        } else if state == IDLE {
+            line.push_back(self.this.clone());
+        }
+        self.state.store(WAITING, SeqCst);
+        self.budget.waiting.store(line.len(), SeqCst);
+        // From here on whoever gives room back sees this in the line. What was
+        // given back before may be enough.
+        let first = line.front().is_some_and(|first| std::ptr::eq(first.as_ptr(), self));
+        let room = (first || self.holds_nothing()) && self.add(bytes);
+        if room {
+            self.leave(&mut line);
+            self.budget.waiting.store(line.len(), SeqCst);
+        }
+        room
+    }
+
+    /// Gives room back, and tells who waits for it. To be called without a lock,
+    /// as that is foreign code. What was never counted has no effect.
+    pub fn remove(&self, bytes: usize) {
+        let less = |held: usize| Some(held.saturating_sub(bytes));
+        let held = self.held.fetch_update(SeqCst, SeqCst, less).unwrap_or(0);
+        self.budget.release(bytes.min(held), Some(self));
+    }
+
+    /// Whether it has waited, and got room that it has not used yet. A driver that
+    /// finds nothing to take any more [declines](Self::decline) it.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.state.load(SeqCst) == SERVED
+    }
+
+    /// Gives unused room back. To be called without a lock, as
+    /// [`remove`](Self::remove).
+    pub fn decline(&self) {
+        let granted = {
+            let _line = self.budget.line.lock();
+            // In the line again, it wants something after all.
+            let idle = self.state.compare_exchange(SERVED, IDLE, SeqCst, SeqCst);
+            if idle.is_ok() { self.granted.swap(0, SeqCst) } else { 0 }
+        };
+        self.budget.release(granted, None);
+    }
+
+    /// Nothing is wanted any more: leaves the line, and gives unused room back. To
+    /// be called without a lock, as [`remove`](Self::remove).
+    pub fn withdraw(&self) {
+        let granted = {
+            let mut line = self.budget.line.lock();
+            self.leave(&mut line);
+            self.budget.waiting.store(line.len(), SeqCst);
+            self.granted.swap(0, SeqCst)
+        };
+        // There may be room for those behind it.
+        self.budget.release(granted, None);
+    }
+
+    fn add(&self, bytes: usize) -> bool {
+        let added = self.budget.take(bytes, |_| self.holds_nothing());
+        if added {
+            self.held.fetch_add(bytes, SeqCst);
+        }
+        added
+    }
+
+    fn holds_nothing(&self) -> bool {
+        self.bytes_held() == 0
+    }
+
+    /// Takes it out of the line; whether it was there.
+    fn leave(&self, line: &mut VecDeque<Weak<Share>>) -> bool {
+        self.state.store(IDLE, SeqCst);
+        let place = line.iter().position(|share| std::ptr::eq(share.as_ptr(), self));
+        place.is_some_and(|place| line.remove(place).is_some())
+    }
+
+    fn wake(&self) {
+        if let Some(ready) = self.on_room.get() {
+            ready.notify();
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if *self.state.get_mut() != IDLE {
+            self.withdraw();
+        }
+        self.budget.release(*self.held.get_mut(), None);
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Share").field("bytes_held", &self.bytes_held()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+    use std::task::{Wake, Waker};
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Shares of one budget, and how often each was told of room.
+    fn shares<const N: usize>(budget: &Arc<Budget>) -> [(Arc<Share>, Arc<Count>); N] {
+        [(); N].map(|()| {
+            let (share, count) = (Share::new(budget), Arc::new(Count::default()));
+            let counted = count.clone();
+            share.on_room(Ready(Arc::new(move || counted.clone().wake())));
+            (share, count)
+        })
+    }
+
+    fn told(count: &Arc<Count>) -> usize {
+        count.0.swap(0, Ordering::Relaxed)
+    }
+
+    #[test]
+    fn the_bound_holds_and_one_event_is_always_taken() {
+        let budget = Budget::new(100);
+        let [(a, _), (b, told_b)] = shares(&budget);
+        assert!(a.try_add(60) && a.try_add(40));
+        assert!(!a.try_add(1), "it is full");
+        assert!(b.try_add(500), "it holds nothing");
+        assert!(!b.try_add(1));
+        assert_eq!((budget.bytes_used(), a.bytes_held(), b.bytes_held()), (600, 100, 500));
+        b.remove(500);
+        assert_eq!(told(&told_b), 1, "it holds nothing again, whatever the others do");
+        assert!(b.try_add(500));
+    }
+
+    #[test]
+    fn those_who_wait_have_one_event_each_in_turn() {
+        let budget = Budget::new(100);
+        let [(a, told_a), (b, told_b), (c, told_c)] = shares(&budget);
+        assert!(a.try_add(80) && b.try_add(10) && c.try_add(10));
+        assert!(!b.try_add(10) && !c.try_add(10) && !a.try_add(10));
+        a.remove(10);
+        assert_eq!([told(&told_a), told(&told_b), told(&told_c)], [0, 1, 0]);
+        assert!(!a.try_add(10), "others come first");
+        assert!(b.try_add(10) && !b.try_add(10), "one event each");
+        a.remove(20);
+        assert_eq!([told(&told_a), told(&told_b), told(&told_c)], [1, 0, 1]);
+        assert!(c.try_add(10) && a.try_add(10));
+        assert_eq!(budget.bytes_used(), 100);
+    }
+
+    #[test]
+    fn whoever_was_served_and_found_too_little_comes_first_again() {
+        let budget = Budget::new(100);
+        let [(a, _), (b, told_b), (c, told_c)] = shares(&budget);
+        assert!(a.try_add(80) && b.try_add(10) && c.try_add(10));
+        assert!(!b.try_add(10) && !c.try_add(10));
+        a.remove(10);
+        assert_eq!([told(&told_b), told(&told_c)], [1, 0]);
+        assert_eq!(budget.bytes_used(), 100, "it has got the room");
+        assert!(!b.try_add(30), "the event is another one by now");
+        a.remove(10);
+        assert_eq!([told(&told_b), told(&told_c)], [0, 0], "not enough for the first");
+        a.remove(10);
+        assert_eq!([told(&told_b), told(&told_c)], [1, 0]);
+    }
+
+    #[test]
+    fn room_that_was_given_is_kept_until_it_is_used_or_declined() {
+        let budget = Budget::new(100);
+        let [(a, told_a), (b, told_b)] = shares(&budget);
+        assert!(a.try_add(80) && a.try_add(10) && b.try_add(10));
+        assert!(!b.try_add(10));
+        a.remove(10);
+        assert!(b.is_served() && !a.try_add(5), "nobody takes it away");
+        b.decline();
+        b.decline();
+        assert_eq!([told(&told_a), told(&told_b)], [1, 1]);
+        assert!(a.try_add(3) && !b.is_served());
+        assert_eq!(budget.bytes_used(), 93, "less than it had waited for");
+        assert!(!b.try_add(8));
+        a.remove(3);
+        drop(b);
+        assert_eq!(budget.bytes_used(), 80);
+    }
+
+    #[test]
+    fn whoever_goes_away_holds_up_nobody() {
+        let budget = Budget::new(100);
+        let [(a, _), (b, _), (c, _), (d, told_d)] = shares(&budget);
+        assert!(a.try_add(70) && b.try_add(10) && c.try_add(10) && d.try_add(10));
+        assert!(!b.try_add(90) && !c.try_add(90) && !d.try_add(20));
+        b.withdraw();
+        drop(c);
+        assert_eq!(budget.bytes_used(), 90, "what it held is free");
+        a.remove(10);
+        assert_eq!(told(&told_d), 1);
+        drop((a, b, d));
+        assert_eq!(budget.bytes_used(), 0);
+    }
+
+    #[test]
+    fn what_was_never_counted_has_no_effect() {
+        let budget = Budget::new(100);
+        let [(a, _)] = shares(&budget);
+        a.remove(10);
+        assert!(a.try_add(5));
+        a.remove(10);
+        assert_eq!((budget.bytes_used(), a.bytes_held()), (0, 0));
+    }
+
+    #[test]
+    fn reservations_are_given_back_and_pollers_woken() {
+        let budget = Budget::new(100);
+        let count = Arc::new(Count::default());
+        let waker: Waker = count.clone().into();
+        let mut cx = Context::from_waker(&waker);
+        let large = budget.try_reserve(500).unwrap();
+        assert!(budget.try_reserve(1).is_none());
+        assert!(budget.poll_room(&mut cx).is_pending());
+        drop(large);
+        assert_eq!(told(&count), 1);
+        assert!(budget.poll_room(&mut cx).is_ready());
+        let (first, second) = (budget.reserve(90), budget.reserve(90));
+        assert!(budget.poll_room(&mut cx).is_pending());
+        drop(first);
+        assert!(budget.poll_room(&mut cx).is_ready());
+        assert_eq!((told(&count), budget.bytes_used()), (1, 90));
+        drop(second);
+        assert_eq!((told(&count), budget.bytes_used()), (0, 0), "nobody waits");
+    }
+
+    /// Threads that take and wait for room, while others give back what is held:
+    /// none is left waiting, and the bound and one event for each holds.
+    #[test]
+    fn nobody_is_forgotten_and_the_bound_holds() {
+        const THREADS: usize = 8;
+        const ROUNDS: usize = 3000;
+        let budget = Budget::new(1000);
+        std::thread::scope(|scope| {
+            for seed in 0..THREADS as u64 {
+                let budget = &budget;
+                let share = Share::new(budget);
+                let (room, told) = std::sync::mpsc::channel();
+                let tell = move || {
+                    let _nobody_listens = room.send(());
+                };
+                share.on_room(Ready(Arc::new(tell)));
+                let (taken, to_settle) = std::sync::mpsc::channel();
+                let settled = share.clone();
+                scope.spawn(move || to_settle.iter().for_each(|bytes| settled.remove(bytes)));
+                scope.spawn(move || {
+                    let mut rng = fastrand::Rng::with_seed(seed);
+                    for _ in 0..ROUNDS {
+                        let bytes = rng.usize(1..300);
+                        while !share.try_add(bytes) {
+                            let long = std::time::Duration::from_secs(30);
+                            told.recv_timeout(long).expect("nobody was told of room");
+                        }
+                        taken.send(bytes).unwrap();
+                        assert!(budget.bytes_used() <= 1000 + THREADS * 300);
+                    }
+                });
+            }
+        });
+        assert_eq!((budget.bytes_used(), budget.waiting.load(SeqCst)), (0, 0));
+    }
+}
