@@ -6,12 +6,14 @@
 mod brokers;
 mod cache;
 mod commands;
+mod dead;
 mod examples;
 mod faults;
 mod given;
 mod outages;
 mod output;
 mod pulls;
+mod recordings;
 mod restarts;
 mod sandbox;
 mod support;

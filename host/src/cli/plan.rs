@@ -2,7 +2,7 @@
 
 use super::ConfigArgs;
 use super::failure::Failure;
-use super::files;
+use super::{dead, files};
 use crate::backends::backends;
 use crate::broker::{Broker, BrokerError, Budget, Limits, Order};
 use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
@@ -191,18 +191,17 @@ impl Planned {
         let client_id = files::client_id_base(self.file.as_deref())?;
         let limits = self.config.limits();
         let budget = Budget::new(self.config.max_in_flight_bytes);
-        let brokers =
-            self.plan
-                .brokers
-                .iter()
-                .map(|broker| {
-                    let connection = broker.connection.open(&client_id).map_err(|error| {
-                        Failure::input(format!("broker {}: {error}", broker.id))
-                    })?;
-                    let (id, limits) = (broker.id.clone(), limits.clone());
-                    Ok(Broker::with_budget(id, connection, limits, budget.clone()))
-                })
-                .collect::<Result<_, Failure>>()?;
+        let mut brokers = Vec::new();
+        for (index, broker) in self.plan.brokers.iter().enumerate() {
+            let connection = broker
+                .connection
+                .open(&client_id)
+                .map_err(|error| Failure::input(format!("broker {}: {error}", broker.id)))?;
+            let topics = self.plan.kept_dead_letters(index);
+            let connection = dead::keeping(connection, &broker.connection, topics);
+            let (id, limits) = (broker.id.clone(), limits.clone());
+            brokers.push(Broker::with_budget(id, connection, limits, budget.clone()));
+        }
         let subscriptions = self
             .plan
             .subscriptions
@@ -251,7 +250,7 @@ impl Grants for PlannedGrants {
     }
 }
 
-fn settings(from: &config::ComponentSettings) -> ComponentSettings {
+pub(super) fn settings(from: &config::ComponentSettings) -> ComponentSettings {
     ComponentSettings {
         instance: instance_mode(from.instance),
         instances: from.instances,
@@ -276,7 +275,7 @@ fn settings(from: &config::ComponentSettings) -> ComponentSettings {
     }
 }
 
-fn instance_mode(from: Instance) -> InstanceMode {
+pub(super) fn instance_mode(from: Instance) -> InstanceMode {
     match from {
         Instance::Reuse => InstanceMode::Reuse,
         Instance::Fresh => InstanceMode::Fresh,

@@ -1,6 +1,7 @@
 //! `wasi-pubsub run`
 
 use super::failure::Failure;
+use super::record::Recording;
 use super::signals::Signals;
 use super::telemetry::TelemetryArgs;
 use super::{ConfigArgs, plan};
@@ -17,6 +18,7 @@ Examples:
   wasi-pubsub run a.wasm b.wasm                these, with the bindings of capabilities.toml
   wasi-pubsub run -c plant.toml billing.wasm
   wasi-pubsub run --metrics 127.0.0.1:9464     with metrics and health for operators
+  wasi-pubsub run --record deliveries.jsonl    and write down what becomes of each event
 
 Without capabilities.toml the built-in broker is used: everything may be
 published, and handlers are pushed every topic, without their own events.
@@ -27,6 +29,10 @@ pub(super) struct RunArgs {
     /// Components to run, beside those of the configuration
     #[arg(value_name = "COMPONENT")]
     components: Vec<PathBuf>,
+    /// Add each delivery to this file: the event, the verdict and what was published, one JSON
+    /// object a line, as `wasi-pubsub test` reads it
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -40,12 +46,18 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let planned = plan::load(&host, &args.config, &args.components)?;
     planned.announce();
     let mut telemetry = args.telemetry.open().await?;
-    let observers = telemetry.observers(planned.limits());
+    let recording = args.record.as_deref().map(Recording::begin).transpose()?;
+    // What is recorded is what the guest published, before anything is added to it.
+    let mut observers: Vec<_> = recording.iter().map(Recording::observer).collect();
+    observers.extend(telemetry.observers(planned.limits()));
     let setup = planned.into_setup(guest_output(), observers)?;
     let service = Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
     let _serving = telemetry.serve(service.status());
     let outcome = service.run(signals.first(), || tracing::info!("ready")).await;
     telemetry.finish().await;
+    if let Some(recording) = recording {
+        recording.finish().await;
+    }
     report(&outcome)
 }
 
