@@ -261,6 +261,11 @@ impl Planned {
         text
     }
 
+    /// The limits of events.
+    pub(super) fn limits(&self) -> Limits {
+        self.config.limits()
+    }
+
     /// Everything that the runtime needs, and what the version after this one can
     /// take over from it. Brokers in use that are reached in the same way are kept;
     /// connections to others are opened, without waiting for brokers.
