@@ -258,6 +258,7 @@ impl Subscription {
             qos: handout.qos,
             isolated: handout.isolated,
             settled: false,
+            reservation: None,
             subscription: self.clone(),
         }
     }

@@ -374,6 +374,7 @@ pub(super) fn settings(from: &config::ComponentSettings) -> ComponentSettings {
         instance: instance_mode(from.instance),
         instances: from.instances,
         max_concurrency: from.max_concurrency,
+        max_in_flight_bytes: from.max_in_flight_bytes,
         memory_limit: from.memory_limit,
         timeout: from.timeout,
         wasi: WasiGrants {
