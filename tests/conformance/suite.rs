@@ -87,6 +87,9 @@ macro_rules! suite {
             tests!($harness; filter:
                 only_what_is_wanted_is_handed_out(),
                 what_is_not_wanted_takes_no_room());
+            tests!($harness; partings:
+                a_successor_gets_what_came_meanwhile(),
+                what_nobody_wants_any_more_is_forgotten());
             tests!($harness; stats: every_outcome_is_counted());
             $(suite!(@$feature $harness);)*
         }

@@ -2,6 +2,7 @@
 
 use super::driver::{Connection, Features};
 use super::{BrokerError, Budget, Event, Limits, Qos, Subscription, SubscriptionSettings, Topic};
+use parking_lot::RwLock;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -15,7 +16,7 @@ use std::time::Duration;
 pub struct Broker {
     name: String,
     connection: Arc<dyn Connection>,
-    limits: Limits,
+    limits: RwLock<Limits>,
     budget: Arc<Budget>,
     seed: u64,
     /// What all ids begin with that are filled in.
@@ -59,9 +60,14 @@ impl Broker {
         budget: Arc<Budget>,
         seed: u64,
     ) -> Arc<Self> {
-        let (name, ids) = (name.into(), AtomicU64::new(0));
+        let (name, ids, limits) = (name.into(), AtomicU64::new(0), RwLock::new(limits));
         let id_prefix = format!("{seed:016x}-");
         Arc::new(Self { name, connection, limits, budget, seed, id_prefix, ids })
+    }
+
+    /// Changes the limits of what is published from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write() = limits;
     }
 
     /// The capability's id.
@@ -95,7 +101,7 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         self.check_qos(qos)?;
         self.complete(publisher, &mut event);
-        self.limits.check(&event)?;
+        self.limits.read().check(&event)?;
         let publish = self.connection.publish(topic, Arc::new(event), qos, Some(publisher));
         let mut publish = std::pin::pin!(publish);
         // Most are taken at once, and need no timer.

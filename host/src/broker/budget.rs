@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 
 /// A bound in bytes. Counting takes no lock while nobody waits.
 pub struct Budget {
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
     used: AtomicUsize,
     /// How many shares wait.
     waiting: AtomicUsize,
@@ -37,7 +37,7 @@ impl Budget {
     #[must_use]
     pub fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            bytes_max,
+            bytes_max: AtomicUsize::new(bytes_max),
             used: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             line: Mutex::default(),
@@ -54,7 +54,15 @@ impl Budget {
     /// The bound.
     #[must_use]
     pub fn bytes_max(&self) -> usize {
-        self.bytes_max
+        self.bytes_max.load(SeqCst)
+    }
+
+    /// Changes the bound. What is held above it stays until it is given back.
+    pub fn set_bytes_max(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, SeqCst);
+        // There may be room now.
+        self.pollers.wake_all();
+        self.release(0, None);
     }
 
     /// What is held now, in bytes.
@@ -78,12 +86,18 @@ impl Budget {
         Reservation { budget: self.clone(), bytes }
     }
 
+    /// Whether less than the bound is held.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.bytes_used() < self.bytes_max()
+    }
+
     /// Ready when less than the bound is held. Whoever has polled is woken when
     /// that may be so.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let epoch = self.pollers.epoch();
-            if self.bytes_used() < self.bytes_max {
+            if self.has_room() {
                 return Poll::Ready(());
             }
             if self.pollers.register(epoch, None, cx.waker()) {
@@ -96,7 +110,7 @@ impl Budget {
     fn take(&self, bytes: usize, anyway: impl Fn(usize) -> bool) -> bool {
         let more = |used: usize| {
             let sum = used.saturating_add(bytes);
-            (sum <= self.bytes_max || anyway(used)).then_some(sum)
+            (sum <= self.bytes_max() || anyway(used)).then_some(sum)
         };
         self.used.fetch_update(SeqCst, SeqCst, more).is_ok()
     }
@@ -104,7 +118,7 @@ impl Budget {
     /// Gives room back, and wakes who waits for it. `own` is the share that held it.
     fn release(&self, bytes: usize, own: Option<&Share>) {
         let used = self.used.fetch_sub(bytes, SeqCst);
-        if used >= self.bytes_max && used - bytes < self.bytes_max {
+        if used >= self.bytes_max() && used - bytes < self.bytes_max() {
             self.pollers.wake_all();
         }
         if self.waiting.load(SeqCst) > 0 {
@@ -146,7 +160,7 @@ impl Budget {
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Budget")
-            .field("bytes_max", &self.bytes_max)
+            .field("bytes_max", &self.bytes_max())
             .field("bytes_used", &self.bytes_used())
             .finish_non_exhaustive()
     }
@@ -394,6 +408,19 @@ mod tests {
         b.remove(500);
         assert_eq!(told(&told_b), 1, "it holds nothing again, whatever the others do");
         assert!(b.try_add(500));
+    }
+
+    #[test]
+    fn a_bound_that_is_raised_lets_in_who_waits() {
+        let budget = Budget::new(100);
+        let [(a, _), (b, told_b)] = shares(&budget);
+        assert!(a.try_add(90) && b.try_add(10));
+        assert!(!b.try_add(50));
+        budget.set_bytes_max(200);
+        assert_eq!(told(&told_b), 1);
+        assert!(b.try_add(50) && !b.try_add(100));
+        budget.set_bytes_max(100);
+        assert!(!a.try_add(1), "what is held above the bound leaves no room");
     }
 
     #[test]

@@ -164,6 +164,17 @@ pub enum Settlement {
     },
 }
 
+/// What becomes of a subscription that ends while its process goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// The same label subscribes to the same topics again, at once: what the
+    /// broker has for it by then is for its successor.
+    Replaced,
+    /// Nobody wants its events any more: the broker is to forget it, and what it
+    /// has kept for it.
+    Removed,
+}
+
 /// The receiving side of one open subscription.
 ///
 /// Nothing here runs a guest, and nothing waits for one: the connection goes on
@@ -194,8 +205,29 @@ pub trait Source: Send + Sync + 'static {
     /// How many events were dropped at qos 0 because the buffer was full.
     fn dropped(&self) -> u64;
 
+    /// How many events are there for this subscription and not taken: buffered in
+    /// the driver, or stored, where the broker is in this process. 0 where nothing
+    /// is.
+    fn queued(&self) -> usize {
+        0
+    }
+
     /// Stops taking events from the broker. What is unsettled can still be
     /// settled until the connection is closed. What was buffered goes back to
     /// the broker, and `take` finds nothing any more.
+    ///
+    /// Without a [`part`](Self::part) before it the process is about to end, and
+    /// what the broker keeps longer than that is kept.
     fn stop(&self);
+
+    /// Says, before [`stop`](Self::stop), that the process goes on without this
+    /// source, and what is to become of what the broker keeps for it. Never
+    /// blocks. A backend whose brokers keep nothing beyond [`stop`](Self::stop)
+    /// but what others share needs none.
+    fn part(&self, _parting: Parting) {}
+
+    /// Ends this source, after [`part`](Self::part) and [`stop`](Self::stop),
+    /// and waits until what was settled is sent and the broker has taken note.
+    /// What is unsettled by then goes back. Takes a second or two at most.
+    async fn parted(&self) {}
 }

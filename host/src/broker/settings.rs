@@ -11,7 +11,7 @@ pub const MAX_IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
 pub const ACK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a subscription asks for, and how its events are handled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionSettings {
     /// The text of `topic` or `queue` as configured; what `receive`, `stream`
     /// and `pull` name.

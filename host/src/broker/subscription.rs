@@ -3,7 +3,7 @@
 
 use super::delivery::{Actions, DeadLetter, Deliveries, GivenUp, Handout, SlotKey, Watcher};
 use super::drain::Drain;
-use super::driver::{Incoming, Ready, Source, SubscribeRequest, Token};
+use super::driver::{Incoming, Parting, Ready, Source, SubscribeRequest, Token};
 use super::waiters::{WaiterId, Waiters};
 use super::{
     Broker, BrokerError, Exhausted, Lease, Order, Share, Stats, SubscriptionSettings, Verdict,
@@ -167,6 +167,25 @@ impl Subscription {
         });
     }
 
+    /// As [`stop`](Self::stop), where the process goes on without this one.
+    pub fn part(&self, parting: Parting) {
+        self.source.part(parting);
+        self.stop();
+    }
+
+    /// Whether it was stopped, or was found to have ended for good.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed.is_some()
+    }
+
+    /// Ends the source, once what was settled is sent, and waits until the
+    /// broker has taken note, so that a successor finds it so. To be called
+    /// after [`part`](Self::part); bounded by the backend.
+    pub async fn parted(&self) {
+        self.source.parted().await;
+    }
+
     /// Waits until every lease is settled or given back and every dead letter
     /// stored or given up. To be called after [`stop`](Self::stop).
     pub async fn drained(&self) {
@@ -178,6 +197,7 @@ impl Subscription {
     pub fn stats(&self) -> Stats {
         let mut stats = self.state.lock().deliveries.stats();
         stats.dropped += self.source.dropped();
+        stats.queued = self.source.queued();
         stats
     }
 
@@ -238,6 +258,7 @@ impl Subscription {
             qos: handout.qos,
             isolated: handout.isolated,
             settled: false,
+            reservation: None,
             subscription: self.clone(),
         }
     }

@@ -1,6 +1,7 @@
 //! What a component is linked to: where it may publish, and what it may pull.
 
-use crate::broker::{Broker, BrokerError, Qos, Subscription, Topic};
+use super::closing::Closing;
+use crate::broker::{Broker, BrokerError, Budget, Qos, Subscription, Topic};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,4 +31,11 @@ pub trait Links: Send + Sync + 'static {
     /// The pull subscription with this name: the exact text of its `topic` or
     /// `queue`.
     fn subscription(&self, name: &str) -> Option<Arc<Subscription>>;
+
+    /// Tells when this version of the component is over.
+    fn closing(&self) -> &Closing;
+
+    /// What all instances of the component may have in hand together, in bytes.
+    /// Each that takes an event may go beyond it by that one.
+    fn budget(&self) -> &Arc<Budget>;
 }

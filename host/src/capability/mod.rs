@@ -5,6 +5,7 @@
 //! mean is written once, in [`Session`]. No generated type leaves this module.
 
 mod bindings;
+mod closing;
 mod convert;
 mod delivery;
 mod handler;
@@ -15,6 +16,7 @@ mod session;
 mod v0_2;
 mod v0_3;
 
+pub use closing::Closing;
 pub use handler::{Call, Handler, HandlerExport};
 pub use inspect::{Interfaces, Version, inspect};
 pub use links::{Links, Route};

@@ -2,6 +2,7 @@
 //! versions of the interface.
 
 use super::bindings::{Error, Event as WitEvent};
+use super::closing::Taker;
 use super::convert;
 use super::links::{Links, Route};
 use super::observe::{Observation, Observers};
@@ -134,7 +135,8 @@ impl Session {
     }
 
     /// Acknowledges what the last call on this subscription returned, unless the
-    /// handler's verdict is to do that, and waits for the next event.
+    /// handler's verdict is to do that, and waits for the next event, or for the
+    /// end of the subscription or of this version of the component.
     pub(super) async fn receive(&self, name: &str) -> Result<WitEvent, Error> {
         let subscription = self.open(name)?;
         let busy = Busy::enter(self, name)?;
@@ -143,20 +145,20 @@ impl Session {
                 acknowledge(held).await?;
             }
         }
-        let lease = subscription.next().await?;
+        let lease = self.taker(subscription).next().await?;
         let event = convert::to_wit(&lease);
         busy.hold(lease);
         Ok(event)
     }
 
     /// The subscription that a stream reads from, and the list of what it hands out.
-    pub(super) fn open_stream(&self, name: &str) -> Result<(Arc<Subscription>, Handed), Error> {
+    pub(super) fn open_stream(&self, name: &str) -> Result<(Taker, Handed), Error> {
         let subscription = self.open(name)?;
         let handed = Handed::default();
         let mut streams = self.streams.lock();
         streams.retain(|stream| stream.strong_count() > 0);
         streams.push(Arc::downgrade(&handed));
-        Ok((subscription, handed))
+        Ok((self.taker(subscription), handed))
     }
 
     /// Takes up to `max` events, waiting up to `wait_ms` milliseconds for the first.
@@ -166,20 +168,20 @@ impl Session {
         max: u32,
         wait_ms: u64,
     ) -> Result<Vec<Lease>, Error> {
-        let subscription = self.find(name)?;
+        let taker = self.taker(self.find(name)?);
         let mut leases = Vec::new();
         let max = max.min(BATCH_EVENTS_MAX) as usize;
         if max == 0 {
             return Ok(leases);
         }
-        match tokio::time::timeout(Duration::from_millis(wait_ms), subscription.next()).await {
+        match tokio::time::timeout(Duration::from_millis(wait_ms), taker.next()).await {
             Ok(lease) => leases.push(lease?),
             Err(_) => return Ok(leases),
         }
         // What is in hand is handed over, also when the subscription ends now:
         // the next call says so.
         while leases.len() < max
-            && let Ok(Some(lease)) = subscription.try_next()
+            && let Ok(Some(lease)) = taker.try_next()
         {
             leases.push(lease);
         }
@@ -224,6 +226,10 @@ impl Session {
     /// handler its verdict does.
     pub(super) fn next_call_acknowledges(&self) -> bool {
         self.role == Role::Command
+    }
+
+    fn taker(&self, subscription: Arc<Subscription>) -> Taker {
+        Taker::new(Arc::clone(&self.links), subscription)
     }
 
     fn find(&self, name: &str) -> Result<Arc<Subscription>, Error> {

@@ -19,6 +19,11 @@ pub(super) fn config_file(args: &ConfigArgs) -> Option<PathBuf> {
     }
 }
 
+/// Where the configuration is, if there is one.
+pub(super) fn config_path(args: &ConfigArgs) -> PathBuf {
+    args.config.clone().unwrap_or_else(|| CONFIG_FILE.into())
+}
+
 /// Where compiled components are kept; `None` where that is not possible, which
 /// is logged and only costs time.
 pub(super) fn code_cache() -> Option<CodeCache> {

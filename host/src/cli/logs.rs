@@ -69,6 +69,8 @@ pub(super) fn start(args: &LogArgs, default: &str) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        // Where standard error is closed, there is nowhere to say so.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A second call in one process, as tests make it, keeps the first logger.
     let _ = match args.log_format {

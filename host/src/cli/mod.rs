@@ -15,11 +15,14 @@ mod logs;
 mod plan;
 mod publish;
 mod record;
+mod reload;
 mod run;
 mod signals;
 mod subscribe;
+mod telemetry;
 mod test;
 mod tool;
+mod watch;
 
 use clap::{Args, Parser, Subcommand};
 use failure::Failure;

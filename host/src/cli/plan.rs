@@ -1,11 +1,15 @@
 //! From the configuration and the component files to what the runtime runs.
 
 use super::ConfigArgs;
+use super::dead::Keeping;
 use super::failure::Failure;
-use super::{dead, files};
+use super::files;
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError, Budget, Order};
-use crate::config::{self, ComponentFacts, Config, Delivery, Errors, Instance, Network, Plan};
+use crate::broker::{Broker, BrokerError, Budget, Limits, Order, Topic};
+use crate::config::{
+    self, BrokerPlan, ComponentFacts, ComponentPlan, Config, Delivery, Errors, Instance, Network,
+    Plan,
+};
 use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
     NetworkGrant, Observer, Output, Setup, SubscriptionSetup, WasiGrants,
@@ -23,14 +27,103 @@ pub(super) struct Planned {
     codes: Vec<Code>,
 }
 
+/// What runs, for the next version to take over.
+pub(super) struct InUse {
+    /// The configuration file, once there is one.
+    file: Option<PathBuf>,
+    client_id: String,
+    brokers: Vec<BrokerInUse>,
+    components: Vec<(PathBuf, Code)>,
+    limits: Limits,
+    /// What all brokers share.
+    budget: Arc<Budget>,
+    max_in_flight_bytes: usize,
+}
+
+/// A broker, and how it is reached.
+#[derive(Clone)]
+struct BrokerInUse {
+    plan: BrokerPlan,
+    broker: Arc<Broker>,
+    /// What has it keep dead letters; `None` where no other process could ask
+    /// for them.
+    letters: Option<Arc<Keeping>>,
+}
+
+impl InUse {
+    /// Has the limits take effect where brokers were taken over.
+    pub(super) fn set_limits(&self) {
+        for known in &self.brokers {
+            known.broker.set_limits(self.limits.clone());
+        }
+        self.budget.set_bytes_max(self.max_in_flight_bytes);
+    }
+
+    fn broker(&self, wanted: &BrokerPlan) -> Option<BrokerInUse> {
+        let same = |known: &&BrokerInUse| {
+            let known = &known.plan;
+            known.backend == wanted.backend && known.connection.same_as(&*wanted.connection)
+        };
+        self.brokers.iter().find(same).cloned()
+    }
+
+    fn code(&self, path: &Path) -> Option<&Code> {
+        self.components.iter().find(|(known, _)| known == path).map(|(_, code)| code)
+    }
+}
+
 /// Reads the configuration, loads every component, and joins the two. Everything
-/// that is wrong is reported at once.
+/// that is wrong is reported at once. A component whose file is as it was in what
+/// is in use is not compiled again.
 pub(super) fn load(
     host: &Host,
     args: &ConfigArgs,
     components: &[PathBuf],
+    in_use: Option<&InUse>,
 ) -> Result<Planned, Failure> {
-    let file = files::config_file(args);
+    let (file, config) = configure(args, components, in_use)?;
+    if config.components.is_empty() {
+        return Err(Failure::input(
+            "there is nothing to run: no component is named, and the configuration has no [[component]]\n  \
+             help: wasi-pubsub run COMPONENT...",
+        ));
+    }
+    let (codes, facts, mut problems) = load_components(host, &config, in_use);
+    match config::resolve(&config, &facts) {
+        Ok(plan) if problems.is_empty() => Ok(Planned { file, config, plan, codes }),
+        Ok(_) => Err(wrong_all(problems)),
+        Err(errors) => {
+            problems.insert(0, errors);
+            Err(wrong_all(problems))
+        }
+    }
+}
+
+/// The files that decide what runs: the configuration, whether it is there or
+/// not, and the components as far as they are known.
+pub(super) fn files(
+    args: &ConfigArgs,
+    components: &[PathBuf],
+    in_use: Option<&InUse>,
+) -> Vec<PathBuf> {
+    let mut files = vec![files::config_path(args)];
+    match configure(args, components, in_use) {
+        Ok((_, config)) => files.extend(config.components.into_iter().map(|c| c.path)),
+        Err(_) => files.extend(components.iter().cloned()),
+    }
+    files.extend(in_use.into_iter().flat_map(|known| &known.components).map(|c| c.0.clone()));
+    files
+}
+
+/// The configuration with the components of the command line, and its file. Once
+/// there was a file, there has to be one.
+fn configure(
+    args: &ConfigArgs,
+    components: &[PathBuf],
+    in_use: Option<&InUse>,
+) -> Result<(Option<PathBuf>, Config), Failure> {
+    let known = in_use.and_then(|known| known.file.clone());
+    let file = known.or_else(|| files::config_file(args));
     let mut config = match &file {
         Some(path) => read_config(path)?,
         None if components.is_empty() => {
@@ -44,21 +137,7 @@ pub(super) fn load(
     for path in components {
         config.add_component(path.clone()).map_err(Failure::problems)?;
     }
-    if config.components.is_empty() {
-        return Err(Failure::input(
-            "there is nothing to run: no component is named, and the configuration has no [[component]]\n  \
-             help: wasi-pubsub run COMPONENT...",
-        ));
-    }
-    let (codes, facts, mut problems) = load_components(host, &config);
-    match config::resolve(&config, &facts) {
-        Ok(plan) if problems.is_empty() => Ok(Planned { file, config, plan, codes }),
-        Ok(_) => Err(wrong_all(problems)),
-        Err(errors) => {
-            problems.insert(0, errors);
-            Err(wrong_all(problems))
-        }
-    }
+    Ok((file, config))
 }
 
 /// Reads a configuration file and reports all that is wrong with it.
@@ -73,12 +152,18 @@ pub(super) fn read_config(path: &Path) -> Result<Config, Failure> {
     config::load(&request).map_err(Failure::problems)
 }
 
-fn load_components(host: &Host, config: &Config) -> (Vec<Code>, Vec<ComponentFacts>, Vec<Errors>) {
+fn load_components(
+    host: &Host,
+    config: &Config,
+    in_use: Option<&InUse>,
+) -> (Vec<Code>, Vec<ComponentFacts>, Vec<Errors>) {
     let cache = files::code_cache();
     let (mut codes, mut facts, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for component in &config.components {
         let mode = instance_mode(component.settings.instance);
-        let loaded = Code::load(host, cache.as_ref(), &component.path, mode).and_then(|code| {
+        let known = in_use.and_then(|in_use| in_use.code(&component.path));
+        let loaded = Code::reload(host, cache.as_ref(), &component.path, mode, known);
+        let loaded = loaded.and_then(|code| {
             // What is not there at all is reported in other words.
             if code.interfaces().foreign.is_empty() {
                 code.check(host)?;
@@ -176,29 +261,56 @@ impl Planned {
         text
     }
 
-    /// Everything that the runtime needs. Connections are opened, without
-    /// waiting for brokers.
+    /// The limits of events.
+    pub(super) fn limits(&self) -> Limits {
+        self.config.limits()
+    }
+
+    /// Everything that the runtime needs, and what the version after this one can
+    /// take over from it. Brokers in use that are reached in the same way are kept;
+    /// connections to others are opened, without waiting for brokers.
     pub(super) fn into_setup(
         self,
         output: Output,
         observers: Vec<Arc<dyn Observer>>,
-    ) -> Result<Setup, Failure> {
-        let client_id = files::client_id_base(self.file.as_deref())?;
-        let limits = self.config.limits();
-        let budget = Budget::new(self.config.max_in_flight_bytes);
-        let mut brokers = Vec::new();
-        for (index, broker) in self.plan.brokers.iter().enumerate() {
-            let connection = broker
+        in_use: Option<&InUse>,
+    ) -> Result<(Setup, InUse), Failure> {
+        let Self { file, config, plan, codes } = self;
+        let client_id = match in_use {
+            Some(known) => known.client_id.clone(),
+            None => files::client_id_base(file.as_deref())?,
+        };
+        let limits = config.limits();
+        let budget = match in_use {
+            Some(known) => Arc::clone(&known.budget),
+            None => Budget::new(config.max_in_flight_bytes),
+        };
+        let letters: Vec<_> =
+            (0..plan.brokers.len()).map(|index| plan.kept_dead_letters(index)).collect();
+        let open = |(wanted, letters): (BrokerPlan, Vec<Topic>)| {
+            if let Some(known) = in_use.and_then(|known| known.broker(&wanted)) {
+                if let Some(keeping) = &known.letters {
+                    keeping.keep(letters);
+                }
+                return Ok(BrokerInUse { plan: wanted, ..known });
+            }
+            let mut connection = wanted
                 .connection
                 .open(&client_id)
-                .map_err(|error| Failure::input(format!("broker {}: {error}", broker.id)))?;
-            let topics = self.plan.kept_dead_letters(index);
-            let connection = dead::keeping(connection, &broker.connection, topics);
-            let (id, limits) = (broker.id.clone(), limits.clone());
-            brokers.push(Broker::with_budget(id, connection, limits, budget.clone()));
-        }
-        let subscriptions = self
-            .plan
+                .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
+            let mut keeping = None;
+            if wanted.features.network {
+                let wrapped = Keeping::new(connection, Arc::clone(&wanted.connection), letters);
+                connection = wrapped.clone();
+                keeping = Some(wrapped);
+            }
+            let (id, limits, budget) = (wanted.id.clone(), limits.clone(), budget.clone());
+            let broker = Broker::with_budget(id, connection, limits, budget);
+            Ok(BrokerInUse { plan: wanted, broker, letters: keeping })
+        };
+        let brokers = plan.brokers.into_iter().zip(letters);
+        let brokers = brokers.map(open).collect::<Result<Vec<_>, Failure>>()?;
+        let subscriptions = plan
             .subscriptions
             .into_iter()
             .map(|subscription| SubscriptionSetup {
@@ -208,40 +320,52 @@ impl Planned {
                 members: subscription.members,
             })
             .collect();
-        let components = self
-            .plan
-            .components
-            .into_iter()
-            .zip(self.codes)
-            .map(|(component, code)| ComponentSetup {
-                name: component.name,
-                code,
-                settings: settings(&component.settings),
-                pulls: component
-                    .pulls
-                    .iter()
-                    .map(|(name, index)| (name.to_owned(), index))
-                    .collect(),
-                grants: Arc::new(PlannedGrants(component.grants)),
-            })
-            .collect();
-        Ok(Setup {
+        let components: Vec<_> = plan.components.into_iter().zip(codes).collect();
+        let in_use = InUse {
+            file,
+            client_id,
+            components: components.iter().map(|(c, code)| (c.path.clone(), code.clone())).collect(),
+            limits,
             brokers,
+            budget,
+            max_in_flight_bytes: config.max_in_flight_bytes,
+        };
+        let setup = Setup {
+            brokers: in_use.brokers.iter().map(|known| Arc::clone(&known.broker)).collect(),
             subscriptions,
-            components,
-            drain: self.config.drain,
+            components: components.into_iter().map(|(plan, code)| component(plan, code)).collect(),
+            drain: config.drain,
             output,
             observers,
-        })
+        };
+        Ok((setup, in_use))
     }
 }
 
-struct PlannedGrants(config::Grants);
+fn component(plan: ComponentPlan, code: Code) -> ComponentSetup {
+    let publishes = code.interfaces().uses("publish");
+    ComponentSetup {
+        name: plan.name,
+        code,
+        settings: settings(&plan.settings),
+        pulls: plan.pulls.iter().map(|(name, index)| (name.to_owned(), index)).collect(),
+        grants: Arc::new(PlannedGrants { grants: plan.grants, publishes }),
+    }
+}
+
+struct PlannedGrants {
+    grants: config::Grants,
+    publishes: bool,
+}
 
 impl Grants for PlannedGrants {
     fn route(&self, topic: &str) -> Result<Grant, BrokerError> {
-        let config::Route { broker, topic, qos, timeout } = self.0.route(topic)?;
+        let config::Route { broker, topic, qos, timeout } = self.grants.route(topic)?;
         Ok(Grant { broker, topic, qos, timeout })
+    }
+
+    fn brokers(&self) -> Vec<usize> {
+        if self.publishes { self.grants.brokers() } else { Vec::new() }
     }
 }
 
@@ -250,6 +374,7 @@ pub(super) fn settings(from: &config::ComponentSettings) -> ComponentSettings {
         instance: instance_mode(from.instance),
         instances: from.instances,
         max_concurrency: from.max_concurrency,
+        max_in_flight_bytes: from.max_in_flight_bytes,
         memory_limit: from.memory_limit,
         timeout: from.timeout,
         wasi: WasiGrants {
@@ -278,10 +403,9 @@ pub(super) fn instance_mode(from: Instance) -> InstanceMode {
 }
 
 fn network(from: &Network) -> Option<NetworkGrant> {
-    if *from == Network::None {
-        return None;
+    match from {
+        Network::None => None,
+        Network::Any => Some(NetworkGrant::Any),
+        Network::Only(allowed) => Some(NetworkGrant::Only(allowed.clone())),
     }
-    let unrestricted = *from == Network::Any;
-    let network = from.clone();
-    Some(NetworkGrant { allows: Arc::new(move |address| network.allows(address)), unrestricted })
 }

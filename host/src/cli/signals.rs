@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first drains, the second ends at once.
+//! SIGINT and SIGTERM: the first drains, the second ends at once. SIGHUP reloads,
+//! unless it says that the terminal is gone: then it is as SIGTERM.
 
 use super::failure::Failure;
 
@@ -8,6 +9,15 @@ pub(super) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    hangups: Hangups,
+}
+
+/// Resolves at each SIGHUP that asks for a reload.
+pub(super) struct Hangups {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+    /// Whether there was a terminal at the start.
+    terminal: bool,
 }
 
 /// The exit code of a process that a signal ended, as shells count: 128 + SIGTERM.
@@ -20,12 +30,13 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangups: Hangups::listen()?,
         })
     }
 
     #[cfg(not(unix))]
     pub(super) fn listen() -> Result<Self, Failure> {
-        Ok(Self {})
+        Ok(Self { hangups: Hangups::listen()? })
     }
 
     #[cfg(unix)]
@@ -33,6 +44,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = self.hangups.terminal_gone() => {}
         }
     }
 
@@ -51,4 +63,43 @@ impl Signals {
             std::process::exit(EXIT_TERMINATED);
         });
     }
+}
+
+impl Hangups {
+    #[cfg(unix)]
+    pub(super) fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { hangup: signal(SignalKind::hangup())?, terminal: has_terminal() })
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn listen() -> Result<Self, Failure> {
+        Ok(Self { terminal: has_terminal() })
+    }
+
+    pub(super) async fn next(&mut self) {
+        while self.signal().await {}
+    }
+
+    async fn terminal_gone(&mut self) {
+        while !self.signal().await {}
+    }
+
+    /// Waits for the signal, and says whether the terminal is gone.
+    #[cfg(unix)]
+    async fn signal(&mut self) -> bool {
+        self.hangup.recv().await;
+        self.terminal && !has_terminal()
+    }
+
+    #[cfg(not(unix))]
+    async fn signal(&mut self) -> bool {
+        let _ = self.terminal;
+        std::future::pending().await
+    }
+}
+
+fn has_terminal() -> bool {
+    use std::io::IsTerminal;
+    std::io::stdin().is_terminal() || std::io::stderr().is_terminal()
 }

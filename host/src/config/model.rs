@@ -8,7 +8,7 @@ use crate::broker::{
     DedupeWindow, EventFilter, Exhausted, Limits, Order, Qos, RetryPolicy, TopicFilter,
 };
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,7 +162,7 @@ pub struct ComponentSettings {
     /// The most calls at a time in one asynchronous instance (`max_concurrency`, 64).
     pub max_concurrency: usize,
     /// The most bytes of events that all its instances have in hand at a time
-    /// (`max_in_flight_bytes`, 64 MiB). One event above it is taken alone.
+    /// (`max_in_flight_bytes`, 64 MiB). Whoever takes an event may go beyond it by that one.
     pub max_in_flight_bytes: usize,
     /// The most memory of one instance, in bytes (`memory_limit`, 64 MiB).
     pub memory_limit: usize,
@@ -242,18 +242,4 @@ pub enum Network {
     Any,
     /// These addresses; `None` for every port. Names are not looked up.
     Only(Vec<(IpAddr, Option<u16>)>),
-}
-
-impl Network {
-    /// Whether a connection to an address is allowed.
-    #[must_use]
-    pub fn allows(&self, address: SocketAddr) -> bool {
-        match self {
-            Self::None => false,
-            Self::Any => true,
-            Self::Only(allowed) => allowed.iter().any(|(ip, port)| {
-                *ip == address.ip().to_canonical() && port.is_none_or(|port| port == address.port())
-            }),
-        }
-    }
 }

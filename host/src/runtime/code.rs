@@ -5,6 +5,7 @@ use super::component::InstanceMode;
 use super::engine::{EngineKind, Host, Part};
 use super::state::State;
 use crate::capability::{HandlerExport, Interfaces, inspect};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use wasmtime::component::{Component, InstancePre};
 
@@ -14,6 +15,10 @@ pub struct Code {
     component: Component,
     kind: EngineKind,
     interfaces: Interfaces,
+    /// What it was made for.
+    mode: InstanceMode,
+    /// Of the bytes that it was made from.
+    hash: [u8; 32],
 }
 
 /// Why a file cannot be used as a component. Says the reason; [`help`](Self::help)
@@ -77,11 +82,30 @@ impl Code {
         path: &Path,
         mode: InstanceMode,
     ) -> Result<Self, LoadError> {
+        Self::reload(host, cache, path, mode, None)
+    }
+
+    /// As [`load`](Self::load), unless the file has what an earlier version was
+    /// made from: then it is that.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn reload(
+        host: &Host,
+        cache: Option<&CodeCache>,
+        path: &Path,
+        mode: InstanceMode,
+        earlier: Option<&Self>,
+    ) -> Result<Self, LoadError> {
         let bytes = std::fs::read(path).map_err(LoadError::Unreadable)?;
+        let hash = Sha256::digest(&bytes).into();
+        if let Some(earlier) = earlier.filter(|e| (e.mode, e.hash) == (mode, hash)) {
+            return Ok(earlier.clone());
+        }
         check_kind(&bytes)?;
         let mut refused = None;
         for kind in EngineKind::candidates(mode) {
-            match Self::compile(host, cache, &bytes, kind) {
+            match Self::compile(host, cache, &bytes, kind, (mode, hash)) {
                 Ok(Some(code)) => return Ok(code),
                 Ok(None) => {}
                 Err(error) => refused = Some(error),
@@ -98,6 +122,7 @@ impl Code {
         cache: Option<&CodeCache>,
         bytes: &[u8],
         kind: EngineKind,
+        origin: (InstanceMode, [u8; 32]),
     ) -> wasmtime::Result<Option<Self>> {
         let Part { engine, .. } = host.part(kind)?;
         let component = match cache {
@@ -106,7 +131,8 @@ impl Code {
         };
         let interfaces = inspect(engine, &component);
         let fits = kind.concurrent || !interfaces.is_asynchronous();
-        Ok(fits.then_some(Self { component, kind, interfaces }))
+        let (mode, hash) = origin;
+        Ok(fits.then_some(Self { component, kind, interfaces, mode, hash }))
     }
 
     /// Whether what the component imports can be linked, and what it exports can
@@ -118,6 +144,12 @@ impl Code {
         self.prepare(host)
             .and_then(|_| HandlerExport::check(&self.component))
             .map_err(|error| LoadError::Mismatch(format!("{error:#}")))
+    }
+
+    /// Whether both were made from the same bytes.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.hash == other.hash
     }
 
     /// What it imports and exports.

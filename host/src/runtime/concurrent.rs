@@ -31,11 +31,19 @@ const STUCK_GRACE: Duration = EPOCH_TICK.saturating_mul(5);
 
 /// Handles events until the subscriptions end, in one instance after the other.
 pub(super) async fn serve(mut worker: Worker) {
-    while let Ok(lease) = worker.inbox.next().await {
+    let mut warm: Option<(Running, Handler)> = None;
+    loop {
+        if warm.is_none() {
+            warm = worker.recover(Role::ConcurrentHandler).await;
+        }
+        let Ok(lease) = worker.inbox.next().await else { break };
         let Some(lease) = worker.fits(lease) else { continue };
-        let Some((running, handler, lease)) = worker.start(Role::ConcurrentHandler, lease).await
-        else {
-            continue;
+        let (running, handler, lease) = match warm.take() {
+            Some((running, handler)) => (running, handler, lease),
+            None => match worker.start(Role::ConcurrentHandler, lease).await {
+                Some(started) => started,
+                None => continue,
+            },
         };
         if serve_instance(&mut worker, running, handler, lease).await == End::Closed {
             break;

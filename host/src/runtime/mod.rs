@@ -10,13 +10,19 @@ mod command;
 mod component;
 mod concurrent;
 mod engine;
+mod generation;
 mod inbox;
 mod limiter;
+mod links;
+mod opening;
 mod output;
+mod reload;
 mod serial;
 mod service;
+mod setup;
 mod state;
 mod status;
+mod unit;
 mod wasi;
 mod worker;
 
@@ -25,9 +31,10 @@ pub use cache::CodeCache;
 pub use code::{Code, LoadError};
 pub use component::{ComponentSettings, InstanceMode};
 pub use engine::Host;
+pub use generation::Changes;
 pub use output::{GuestStream, Output};
-pub use service::{
-    ComponentSetup, Grant, Grants, Outcome, Service, Setup, StartError, SubscriptionSetup,
-};
+pub use reload::{ReloadError, Reloader, Reloads};
+pub use service::Service;
+pub use setup::{ComponentSetup, Grant, Grants, Outcome, Setup, StartError, SubscriptionSetup};
 pub use status::{ComponentStatus, Failing, Phase, Status, SubscriptionStatus};
 pub use wasi::{DirectoryGrant, NetworkGrant, WasiGrants};

@@ -11,7 +11,11 @@ use std::time::Duration;
 /// Handles events until the subscriptions end.
 pub(super) async fn serve(mut worker: Worker) {
     let mut warm: Option<(Running, Handler)> = None;
-    while let Ok(lease) = worker.inbox.next().await {
+    loop {
+        if warm.is_none() {
+            warm = worker.recover(Role::Handler).await;
+        }
+        let Ok(lease) = worker.inbox.next().await else { break };
         let Some(lease) = worker.fits(lease) else { continue };
         let (running, handler, lease) = match warm.take() {
             Some((running, handler)) => (running, handler, lease),

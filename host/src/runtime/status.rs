@@ -1,9 +1,10 @@
 //! What is known of a service while it runs, for whoever watches it.
 
+use super::opening::Opening;
 use crate::broker::Subscription;
 use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// The state of a service; shared, and read at any time.
@@ -77,14 +78,14 @@ pub struct SubscriptionStatus {
     pub broker: String,
     /// The names of the components that share it.
     pub members: Vec<String>,
-    pub(super) open: OnceLock<Arc<Subscription>>,
+    pub(super) opening: Arc<Opening>,
 }
 
 impl SubscriptionStatus {
     /// The subscription, once its broker has confirmed it.
     #[must_use]
-    pub fn subscription(&self) -> Option<&Arc<Subscription>> {
-        self.open.get()
+    pub fn subscription(&self) -> Option<Arc<Subscription>> {
+        self.opening.subscription()
     }
 }
 

@@ -1,10 +1,8 @@
 //! What of WASI a component is granted.
 
 use super::output::{GuestStream, Output};
-use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use wasmtime::{Result, error::Context as _};
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx};
@@ -22,7 +20,7 @@ pub struct DirectoryGrant {
 
 /// What of WASI a component is granted, besides standard output and error,
 /// clocks and randomness. By default nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WasiGrants {
     /// The environment variables that it sees.
     pub env: Vec<(String, String)>,
@@ -35,31 +33,26 @@ pub struct WasiGrants {
 }
 
 /// The network as a component may use it.
-#[derive(Clone)]
-pub struct NetworkGrant {
-    /// Whether a connection to an address is allowed.
-    pub allows: Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>,
-    /// Whether names are looked up, and ports may be listened on.
-    pub unrestricted: bool,
-}
-
-impl fmt::Debug for NetworkGrant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NetworkGrant")
-            .field("unrestricted", &self.unrestricted)
-            .finish_non_exhaustive()
-    }
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkGrant {
+    /// Everybody; names are looked up for it, and it may listen.
+    Any,
+    /// Connections to these addresses; `None` for every port.
+    Only(Vec<(IpAddr, Option<u16>)>),
 }
 
 impl NetworkGrant {
     fn check(&self, address: SocketAddr, used_for: SocketAddrUse) -> bool {
+        let Self::Only(allowed) = self else { return true };
         match used_for {
-            _ if self.unrestricted => true,
             // The system binds a socket before it connects; nobody may listen.
             SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => address.ip().is_unspecified(),
             SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => false,
             SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => {
-                (self.allows)(address)
+                allowed.iter().any(|(ip, port)| {
+                    *ip == address.ip().to_canonical()
+                        && port.is_none_or(|port| port == address.port())
+                })
             }
         }
     }
@@ -76,7 +69,7 @@ impl WasiGrants {
         builder.args(&self.args);
         builder.allow_tcp(self.network.is_some()).allow_udp(self.network.is_some());
         if let Some(network) = self.network.clone() {
-            builder.allow_ip_name_lookup(network.unrestricted);
+            builder.allow_ip_name_lookup(network == NetworkGrant::Any);
             builder.socket_addr_check(move |address, used_for| {
                 let allowed = network.check(address, used_for);
                 Box::pin(async move { allowed })
@@ -89,5 +82,29 @@ impl WasiGrants {
                 .with_context(|| format!("the folder {} cannot be opened", dir.host.display()))?;
         }
         Ok(builder.build())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_allows_what_it_lists() {
+        let (four, six) = ("10.0.0.5".parse().unwrap(), "::1".parse().unwrap());
+        let network = NetworkGrant::Only(vec![(four, Some(5432)), (six, None)]);
+        for (text, allowed) in [
+            ("10.0.0.5:5432", true),
+            ("10.0.0.5:80", false),
+            ("10.0.0.6:5432", false),
+            ("[::1]:80", true),
+            ("[::ffff:10.0.0.5]:5432", true),
+        ] {
+            let address = text.parse().unwrap();
+            assert_eq!(network.check(address, SocketAddrUse::TcpConnect), allowed, "{text}");
+            assert!(NetworkGrant::Any.check(address, SocketAddrUse::TcpConnect));
+            assert!(!network.check(address, SocketAddrUse::TcpListen), "nobody may listen");
+        }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Worker {
     pub(super) component: Arc<Component>,
     pub(super) export: HandlerExport,
     pub(super) inbox: Inbox,
+    /// Whose turn it is to find out whether instances can be started again.
+    pub(super) recovery: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Worker {
@@ -41,38 +43,72 @@ impl Worker {
     }
 
     /// An instance to handle this event in. Where none can be started, the event
-    /// goes back uncharged, and the worker waits before it tries again.
+    /// goes back uncharged: another member of its group may handle it.
     pub(super) async fn start(
         &self,
         role: Role,
         lease: Lease,
     ) -> Option<(Running, Handler, Lease)> {
-        let started = tokio::time::timeout(self.timeout(), self.component.start(role)).await;
-        let bound = match started {
-            Ok(Ok(mut running)) => running.handler(&self.export).map(|handler| (running, handler)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(wasmtime::format_err!("not started within {:?}", self.timeout())),
-        };
-        match bound {
+        if self.component.status.failing().is_some() {
+            lease.give_back(false);
+            return None;
+        }
+        match self.try_start(role).await {
             Ok((running, handler)) => Some((running, handler, lease)),
             Err(error) => {
                 lease.give_back(false);
-                self.back_off(&error).await;
+                self.start_failed(&error);
                 None
             }
         }
     }
 
-    async fn back_off(&self, error: &Error) {
-        let failures = self.component.status.start_failed(trap_text(error));
-        let doublings = failures.saturating_sub(1).min(16);
-        let delay = START_BACKOFF.saturating_mul(1 << doublings).min(START_BACKOFF_MAX);
-        tracing::error!(
-            component = %self.component.name,
-            error = %trap_text(error),
-            "an instance cannot be started; trying again in {delay:?}",
-        );
-        tokio::time::sleep(delay).await;
+    /// To be called before an event is taken: while no instance can be started,
+    /// waits until one can, with back-off, and returns it to the worker that
+    /// found out. Ends as well when this version of the component is over.
+    pub(super) async fn recover(&self, role: Role) -> Option<(Running, Handler)> {
+        self.component.status.failing()?;
+        let recovered = async {
+            // One worker tries; the others wait for what it finds.
+            let _turn = self.recovery.lock().await;
+            loop {
+                let failing = self.component.status.failing()?;
+                let doublings = failing.failures.saturating_sub(1).min(16);
+                let delay = START_BACKOFF.saturating_mul(1 << doublings).min(START_BACKOFF_MAX);
+                tokio::time::sleep(delay).await;
+                match self.try_start(role).await {
+                    Ok(started) => return Some(started),
+                    Err(error) => self.start_failed(&error),
+                }
+            }
+        };
+        tokio::select! {
+            recovered = recovered => recovered,
+            () = self.inbox.closed() => None,
+        }
+    }
+
+    async fn try_start(&self, role: Role) -> Result<(Running, Handler), Error> {
+        let started = tokio::time::timeout(self.timeout(), self.component.start(role)).await;
+        match started {
+            Ok(Ok(mut running)) => running.handler(&self.export).map(|handler| (running, handler)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(wasmtime::format_err!("not started within {:?}", self.timeout())),
+        }
+    }
+
+    /// Said once, until an instance could be started again.
+    fn start_failed(&self, error: &Error) {
+        let (component, error) = (&self.component.name, trap_text(error));
+        let failures = self.component.status.start_failed(error.clone());
+        if failures == 1 {
+            tracing::error!(
+                %component, error,
+                "unhealthy: an instance cannot be started; its events wait, and it is tried again",
+            );
+        } else {
+            tracing::debug!(%component, error, failures, "an instance cannot be started");
+        }
     }
 
     /// Whether the event can be handed to an instance at all. One that is larger

@@ -14,6 +14,7 @@ pub(crate) mod limits;
 pub(crate) mod order;
 pub(crate) mod order_of_queues;
 pub(crate) mod own_events;
+pub(crate) mod partings;
 pub(crate) mod publish;
 pub(crate) mod qos;
 pub(crate) mod queue;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// One open source of a queue.
 pub(super) struct Member {
     pub(super) number: u64,
+    pub(super) label: String,
     pub(super) qos: Qos,
     pub(super) ordered: bool,
     pub(super) max_in_flight: usize,
@@ -39,6 +40,7 @@ impl Member {
         request.share.on_room(request.ready.clone());
         Self {
             number,
+            label: request.label,
             qos: request.qos,
             ordered: request.ordered,
             max_in_flight: request.max_in_flight.max(1),

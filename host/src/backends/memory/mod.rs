@@ -1,7 +1,7 @@
 //! The built-in broker, in memory: nothing outlives the process.
 //!
-//! A topic subscription has a queue of its own, which ends with it. The members
-//! of a group share one queue. It lasts as long as the broker: while nobody is
+//! A topic subscription has a queue of its own, which ends with it, or passes to
+//! the subscription that replaces it. The members of a group share one queue. It lasts as long as the broker: while nobody is
 //! in the group it goes on collecting events, up to its bound.
 //!
 //! At qos 1 and 2 no event is lost: a publisher waits while one of the queues
@@ -109,6 +109,9 @@ struct Shared {
 struct Routes {
     queues: Trie<Arc<Queue>>,
     groups: HashMap<(TopicFilter, String), Arc<Queue>>,
+    /// The queues of topic subscriptions that are being replaced, by label. They
+    /// go on collecting events until their successors come.
+    bequeathed: HashMap<String, Arc<Queue>>,
 }
 
 /// The queues that a topic belongs to. There is mostly one.
@@ -152,7 +155,8 @@ impl Connection for MemoryBroker {
         let member = Arc::new(Member::new(self.shared.next_number(), request));
         queue.join(member.clone());
         let runtime = Handle::current();
-        Ok(Arc::new(QueueSource { queue, member, shared: self.shared.clone(), runtime }))
+        let (shared, replaced) = (self.shared.clone(), AtomicBool::new(false));
+        Ok(Arc::new(QueueSource { queue, member, shared, runtime, replaced }))
     }
 
     async fn close(&self, _grace: Duration) {
@@ -175,7 +179,8 @@ impl Shared {
         self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The queue of a new member: a new one for a topic subscription.
+    /// The queue of a new member: a new one for a topic subscription that
+    /// replaces none.
     fn route(&self, request: &SubscribeRequest) -> Result<Arc<Queue>, BrokerError> {
         let (filter, group) = (&request.filter, &request.group);
         let mut routes = self.routes.write();
@@ -185,6 +190,14 @@ impl Shared {
         let key = group.clone().map(|group| (filter.clone(), group));
         if let Some(queue) = key.as_ref().and_then(|key| routes.groups.get(key)) {
             return Ok(queue.clone());
+        }
+        if key.is_none()
+            && let Some(queue) = routes.bequeathed.remove(&request.label)
+        {
+            if queue.filter == *filter {
+                return Ok(queue);
+            }
+            routes.queues.remove(&queue.filter, |other| other.number == queue.number);
         }
         let number = self.next_number();
         let settings = self.settings.clone();
@@ -200,6 +213,20 @@ impl Shared {
     /// Takes the queue of a topic subscription out.
     fn unroute(&self, queue: &Queue) {
         self.routes.write().queues.remove(&queue.filter, |other| other.number == queue.number);
+    }
+
+    /// Takes the queue of a group out that has no member left.
+    fn unroute_deserted(&self, group: &str, queue: &Queue) {
+        let mut routes = self.routes.write();
+        if queue.is_deserted() {
+            routes.queues.remove(&queue.filter, |other| other.number == queue.number);
+            routes.groups.remove(&(queue.filter.clone(), group.to_owned()));
+        }
+    }
+
+    /// Keeps the queue of a topic subscription for the one that replaces it.
+    fn bequeath(&self, label: &str, queue: &Arc<Queue>) {
+        self.routes.write().bequeathed.insert(label.to_owned(), queue.clone());
     }
 
     fn close(&self) {

@@ -57,6 +57,11 @@ impl Queue {
         self.room.notify_waiters();
     }
 
+    /// Whether nobody takes from it.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.state.lock().members.is_empty()
+    }
+
     /// Takes back what a member that has gone away did not settle.
     pub(super) fn give_back(&self, member: &Member) {
         let told = {
@@ -67,6 +72,12 @@ impl Queue {
             state.all()
         };
         tell(&told);
+    }
+
+    /// How many events nobody has taken, or has given back.
+    pub(super) fn queued(&self) -> usize {
+        let state = self.state.lock();
+        state.fresh.len() + state.returned.len() + state.delayed.len()
     }
 
     /// Nothing goes in or out any more.

@@ -4,18 +4,21 @@ use super::Shared;
 use super::member::Member;
 use super::queue::Queue;
 use crate::broker::BrokerError;
-use crate::broker::driver::{Incoming, Settlement, Source, Token};
+use crate::broker::driver::{Incoming, Parting, Settlement, Source, Token};
 use async_trait::async_trait;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 
 /// A member of a queue. Dropped, it gives back what it has not settled; the
-/// queue of a topic subscription ends with it.
+/// queue of a topic subscription ends with it, unless it has a successor.
 pub(super) struct QueueSource {
     pub(super) queue: Arc<Queue>,
     pub(super) member: Arc<Member>,
     pub(super) shared: Arc<Shared>,
     pub(super) runtime: Handle,
+    /// Whether the queue of a topic subscription waits for its successor.
+    pub(super) replaced: AtomicBool,
 }
 
 #[async_trait]
@@ -52,11 +55,31 @@ impl Source for QueueSource {
         self.member.dropped()
     }
 
+    fn queued(&self) -> usize {
+        self.queue.queued()
+    }
+
     fn stop(&self) {
-        if self.queue.group.is_none() {
+        if self.queue.group.is_none() && !self.replaced.load(Ordering::Acquire) {
             self.shared.unroute(&self.queue);
         }
         self.queue.stop(&self.member);
+    }
+
+    /// The queue of a group is there for its next member, whatever comes; it
+    /// ends with the last one that is removed, as it would fill up.
+    fn part(&self, parting: Parting) {
+        match (parting, &self.queue.group) {
+            (Parting::Replaced, None) => {
+                self.replaced.store(true, Ordering::Release);
+                self.shared.bequeath(&self.member.label, &self.queue);
+            }
+            (Parting::Removed, Some(group)) => {
+                self.queue.stop(&self.member);
+                self.shared.unroute_deserted(group, &self.queue);
+            }
+            _ => {}
+        }
     }
 }
 

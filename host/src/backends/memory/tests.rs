@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
+use crate::broker::driver::Parting;
 use crate::broker::{
     Broker, Budget, Exhausted, Lease, Limits, RetryPolicy, Share, Subscription,
     SubscriptionSettings, Verdict,
@@ -610,4 +611,41 @@ async fn no_event_is_lost_or_doubled_under_load() {
     assert!(seen.lock().unwrap().values().all(|count| *count == 1));
     let acked: u64 = subscriptions.iter().map(|(_, subscription)| subscription.stats().acked).sum();
     assert_eq!(acked, 2 * EVENTS as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_replaced_leaves_its_queue_to_its_successor() {
+    let broker = broker(Settings::default());
+    let first = subscribe(&broker, "t").await;
+    for id in ["1", "2", "3"] {
+        publish_1(&broker, "t", id).await;
+    }
+    let in_hand = next(&first).await;
+    first.part(Parting::Replaced);
+    publish_1(&broker, "t", "4").await;
+    drop(in_hand);
+    drop(first);
+    publish_1(&broker, "t", "5").await;
+    let second = subscribe(&broker, "t").await;
+    assert_eq!(drain(&second), ["1", "2", "3", "4", "5"]);
+    // Another one of the same topic has a queue of its own.
+    let other = broker.subscribe(SubscriptionSettings { label: "other".into(), ..settings("t") });
+    assert!(drain(&other.await.unwrap()).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_of_a_group_ends_with_the_last_member_that_is_removed() {
+    let broker = broker(small());
+    let (first, second) = (in_group("t", "g"), in_group("t", "g"));
+    let first = broker.subscribe(first).await.unwrap();
+    let second = broker.subscribe(second).await.unwrap();
+    publish_1(&broker, "t", "1").await;
+    first.part(Parting::Removed);
+    assert_eq!(drain(&second), ["1"], "another member is left");
+    second.part(Parting::Removed);
+    for id in ["2", "3", "4", "5", "6"] {
+        publish_1(&broker, "t", id).await;
+    }
+    let third = broker.subscribe(in_group("t", "g")).await.unwrap();
+    assert!(drain(&third).is_empty(), "nobody wanted them");
 }

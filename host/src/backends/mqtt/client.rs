@@ -221,6 +221,14 @@ impl Handle {
         }
     }
 
+    /// Queues the end of a subscription, whose answer nobody waits for.
+    pub(super) fn unsubscribe(&self, filter: &str) {
+        match self {
+            Self::V5(client) => v5::unsubscribe(client, filter),
+            Self::V4(client) => v4::unsubscribe(client, filter),
+        }
+    }
+
     /// Queues a packet, after those queued before it. It is sent over all
     /// connections until the broker has it, also when nobody waits any more.
     ///

@@ -72,6 +72,9 @@ pub(super) trait Role: Send + 'static {
     /// Whether nothing is left to be sent, so that the farewell can be said.
     fn is_finished(&self) -> bool;
 
+    /// Called before a farewell for good: the broker is to keep nothing.
+    fn leave(&mut self, _handle: &Handle) {}
+
     /// The broker refuses the client. Whether that ends the session.
     fn refused(&mut self, why: &BrokerError) -> bool;
 
@@ -85,6 +88,7 @@ pub(super) struct Control {
     waker: AtomicWaker,
     dirty: AtomicBool,
     closing: AtomicBool,
+    forgotten: AtomicBool,
     close: Notify,
     pub(super) link: Arc<LinkControl>,
 }
@@ -111,8 +115,18 @@ impl Control {
         self.waker.wake();
     }
 
+    /// The broker is to forget the session when it ends. Where it cannot be
+    /// reached then, it keeps the session for its time.
+    pub(super) fn forget(&self) {
+        self.forgotten.store(true, Relaxed);
+    }
+
     fn is_closing(&self) -> bool {
         self.closing.load(Relaxed)
+    }
+
+    fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Relaxed)
     }
 }
 
@@ -270,7 +284,11 @@ impl<R: Role> Session<R> {
             if is_up && !*farewell && control.is_closing() && role.is_finished() {
                 *farewell = true;
                 control.link.write_directly(true);
-                handle.disconnect(self.plan.purpose == Purpose::Publish);
+                if control.is_forgotten() {
+                    role.leave(handle);
+                }
+                let publisher = self.plan.purpose == Purpose::Publish;
+                handle.disconnect(publisher || control.is_forgotten());
             }
             let polled = next.as_mut().poll(cx);
             if polled.is_pending() {

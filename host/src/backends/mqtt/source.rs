@@ -6,7 +6,9 @@ use super::inbox::{Inbox, InboxSettings};
 use super::mapping::Mapping;
 use super::parcel::{Arrival, Parcel};
 use super::session::{Control, Role, poll_at};
-use crate::broker::driver::{Incoming, Ready, Settlement, Source, SubscribeRequest, Token};
+use crate::broker::driver::{
+    Incoming, Parting, Ready, Settlement, Source, SubscribeRequest, Token,
+};
 use crate::broker::{BrokerError, Qos, Share, Topic, TopicFilter};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -15,12 +17,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
 
 /// How long an event of qos 0 waits for room before it is dropped. Shorter
 /// bursts than this are held up in the broker and on the way.
 const QOS0_WAIT_MAX: Duration = Duration::from_millis(100);
+/// How long the farewell of a subscription that ends before its process may take.
+const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
 /// How many events may find no room while the broker's word on an earlier one
 /// is waited for: as many as the subscription may hold, within this range.
 const PARKED_EVENTS: std::ops::RangeInclusive<usize> = 64..=1024;
@@ -46,6 +50,8 @@ impl Shared {
 /// what was settled is sent.
 pub(super) struct MqttSource {
     shared: Arc<Shared>,
+    /// Closed when the session's task has ended.
+    gone: watch::Receiver<()>,
 }
 
 /// The role of a session that subscribes.
@@ -76,6 +82,8 @@ pub(super) struct Subscriber {
     acks_sent: bool,
     topic: Option<Topic>,
     warned_of_others: bool,
+    /// Goes with this.
+    _gone: watch::Sender<()>,
 }
 
 /// Makes the two sides of a subscription, and what says how opening it went.
@@ -95,6 +103,7 @@ pub(super) fn subscription(
     share.on_room(Ready(Arc::new(move || woken.touch())));
     let shared = Arc::new(Shared { inbox: Mutex::new(inbox), control, share });
     let (opened, receiver) = oneshot::channel();
+    let (sender, gone) = watch::channel(());
     let wire_filter = match &request.group {
         Some(group) => format!("$share/{group}/{}", request.filter),
         None => request.filter.to_string(),
@@ -123,8 +132,9 @@ pub(super) fn subscription(
         acks_sent: false,
         topic: None,
         warned_of_others: false,
+        _gone: sender,
     };
-    (subscriber, MqttSource { shared }, receiver)
+    (subscriber, MqttSource { shared, gone }, receiver)
 }
 
 impl Subscriber {
@@ -380,6 +390,12 @@ impl Role for Subscriber {
         self.shared.inbox.lock().is_settled()
     }
 
+    /// MQTT 3.1.1 has no word for a session that is to end: without its
+    /// subscription it collects nothing more.
+    fn leave(&mut self, handle: &Handle) {
+        handle.unsubscribe(&self.wire_filter);
+    }
+
     /// Whoever opens a subscription wants to know; one that was open waits.
     fn refused(&mut self, _: &BrokerError) -> bool {
         self.opened.is_some()
@@ -426,9 +442,26 @@ impl Source for MqttSource {
         self.shared.inbox.lock().dropped()
     }
 
+    fn queued(&self) -> usize {
+        self.shared.inbox.lock().queued()
+    }
+
     fn stop(&self) {
         self.shared.stop();
         self.shared.control.touch();
+    }
+
+    /// A successor finds the session, which has the same client identifier.
+    fn part(&self, parting: Parting) {
+        if parting == Parting::Removed {
+            self.shared.control.forget();
+        }
+    }
+
+    async fn parted(&self) {
+        self.shared.control.close();
+        let mut gone = self.gone.clone();
+        let _ = tokio::time::timeout(PARTING_TIME_MAX, gone.changed()).await;
     }
 }
 

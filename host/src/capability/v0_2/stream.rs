@@ -1,11 +1,11 @@
 //! The resource `event-stream`: a subscription that is read without waiting,
 //! and polled.
 
-use crate::broker::{BrokerError, Lease, Subscription};
+use crate::broker::{BrokerError, Lease};
 use crate::capability::bindings::{Error, Event};
+use crate::capability::closing::Taker;
 use crate::capability::convert;
 use crate::capability::session::{Handed, acknowledge};
-use std::sync::Arc;
 use wasmtime_wasi::p2::Pollable;
 
 /// The most events that one `read` returns, whatever `max` says.
@@ -15,7 +15,7 @@ const READ_EVENTS_MAX: u32 = 1_024;
 /// out and is not settled.
 #[allow(unreachable_pub, reason = "`bindgen!` exports it again")]
 pub struct EventStream {
-    subscription: Arc<Subscription>,
+    taker: Taker,
     handed: Handed,
     /// Whether a read acknowledges what the reads before it returned.
     acknowledges: bool,
@@ -24,8 +24,8 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    pub(super) fn new(subscription: Arc<Subscription>, handed: Handed, acknowledges: bool) -> Self {
-        Self { subscription, handed, acknowledges, next: None }
+    pub(super) fn new(taker: Taker, handed: Handed, acknowledges: bool) -> Self {
+        Self { taker, handed, acknowledges, next: None }
     }
 
     /// Acknowledges what earlier reads returned, then takes what has arrived.
@@ -40,7 +40,7 @@ impl EventStream {
         while (events.len() as u64) < u64::from(max.min(READ_EVENTS_MAX)) {
             let lease = match self.next.take() {
                 Some(next) => next.map(Some),
-                None => self.subscription.try_next(),
+                None => self.taker.try_next(),
             };
             match lease {
                 Ok(Some(lease)) => {
@@ -61,7 +61,7 @@ impl EventStream {
 impl Pollable for EventStream {
     async fn ready(&mut self) {
         if self.next.is_none() {
-            self.next = Some(self.subscription.next().await);
+            self.next = Some(self.taker.next().await);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The native stream of events.
 
-use crate::broker::{BrokerError, Lease, Subscription, Verdict};
+use crate::broker::{BrokerError, Lease, Verdict};
 use crate::capability::bindings::Event;
+use crate::capability::closing::Taker;
 use crate::capability::convert;
 use crate::capability::session::Handed;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use wasmtime::component::{Destination, StreamProducer, StreamResult, VecBuffer};
 use wasmtime::{Result, StoreContextMut};
@@ -17,21 +17,21 @@ const READ_EVENTS_MAX: usize = 256;
 /// before the guest reads, and a read acknowledges what the reads before it
 /// returned. Dropping it gives back what is not settled.
 pub(super) struct EventProducer {
-    subscription: Arc<Subscription>,
+    taker: Taker,
     handed: Handed,
     /// Taken by a read of length zero, which asks for readiness alone.
     next: Option<Lease>,
 }
 
 impl EventProducer {
-    pub(super) fn new(subscription: Arc<Subscription>, handed: Handed) -> Self {
-        Self { subscription, handed, next: None }
+    pub(super) fn new(taker: Taker, handed: Handed) -> Self {
+        Self { taker, handed, next: None }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease, BrokerError>> {
         match self.next.take() {
             Some(lease) => Poll::Ready(Ok(lease)),
-            None => self.subscription.poll_next(cx),
+            None => self.taker.poll_next(cx),
         }
     }
 
@@ -69,7 +69,7 @@ impl<D> StreamProducer<D> for EventProducer {
                 let mut events = Vec::with_capacity(1);
                 this.hand_over(lease, &mut events);
                 while events.len() < room
-                    && let Ok(Some(lease)) = this.subscription.try_next()
+                    && let Ok(Some(lease)) = this.taker.try_next()
                 {
                     this.hand_over(lease, &mut events);
                 }

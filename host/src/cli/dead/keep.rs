@@ -25,26 +25,56 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the farewell of a session may take.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
-/// The connection of a broker, with sessions that keep the dead letters of these
-/// topics.
-pub(in crate::cli) fn keeping(
+/// The connection of a broker, with sessions that keep dead letters.
+pub(in crate::cli) struct Keeping {
     inner: Arc<dyn Connection>,
-    settings: &Arc<dyn ConnectionSettings>,
-    topics: impl IntoIterator<Item = Topic>,
-) -> Arc<dyn Connection> {
-    let mut kept: Vec<Arc<Kept>> = Vec::new();
-    for topic in topics {
-        if kept.iter().all(|kept| kept.topic != topic) {
-            let settings = Arc::clone(settings);
-            kept.push(Arc::new(Kept { topic, settings, made: Mutex::default() }));
-        }
-    }
-    if kept.is_empty() { inner } else { Arc::new(Keeping { inner, kept }) }
+    settings: Arc<dyn ConnectionSettings>,
+    state: Mutex<State>,
 }
 
-struct Keeping {
-    inner: Arc<dyn Connection>,
+#[derive(Default)]
+struct State {
     kept: Vec<Arc<Kept>>,
+    /// The broker was reached.
+    reached: bool,
+}
+
+impl Keeping {
+    /// A connection that keeps the dead letters of these topics.
+    pub(in crate::cli) fn new(
+        inner: Arc<dyn Connection>,
+        settings: Arc<dyn ConnectionSettings>,
+        topics: Vec<Topic>,
+    ) -> Arc<Self> {
+        let keeping = Self { inner, settings, state: Mutex::default() };
+        keeping.keep(topics);
+        Arc::new(keeping)
+    }
+
+    /// Keeps the dead letters of these topics, instead of those before. What was
+    /// collected stays at the broker.
+    pub(in crate::cli) fn keep(&self, topics: Vec<Topic>) {
+        let mut state = self.state.lock();
+        let mut before = std::mem::take(&mut state.kept);
+        for topic in topics {
+            if state.kept.iter().any(|kept| kept.topic == topic) {
+                continue;
+            }
+            let known = before.iter().position(|kept| kept.topic == topic);
+            let kept = known.map(|index| before.swap_remove(index)).unwrap_or_else(|| {
+                let settings = Arc::clone(&self.settings);
+                Arc::new(Kept { topic, settings, made: Mutex::default() })
+            });
+            if state.reached {
+                let _under_way = kept.begin();
+            }
+            state.kept.push(kept);
+        }
+    }
+
+    fn find(&self, topic: &Topic) -> Option<Arc<Kept>> {
+        self.state.lock().kept.iter().find(|kept| kept.topic == *topic).cloned()
+    }
 }
 
 /// One topic, and its session.
@@ -163,7 +193,7 @@ impl Connection for Keeping {
         qos: Qos,
         from: Option<&str>,
     ) -> Result<(), BrokerError> {
-        if let Some(kept) = self.kept.iter().find(|kept| kept.topic == *topic) {
+        if let Some(kept) = self.find(topic) {
             kept.ensure().await?;
         }
         self.inner.publish_dead_letter(topic, event, qos, from).await
@@ -172,9 +202,12 @@ impl Connection for Keeping {
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError> {
         let source = self.inner.subscribe(request).await?;
         // Not before the broker was reached: one outage is one line in the log.
-        for kept in &self.kept {
+        let mut state = self.state.lock();
+        state.reached = true;
+        for kept in &state.kept {
             let _under_way = kept.begin();
         }
+        drop(state);
         Ok(source)
     }
 

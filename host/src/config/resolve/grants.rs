@@ -99,6 +99,15 @@ impl Grants {
         Ok(route)
     }
 
+    /// The indexes of all brokers that something may be published to.
+    #[must_use]
+    pub fn brokers(&self) -> Vec<usize> {
+        let mut brokers: Vec<usize> = self.list.iter().map(|granted| granted.broker).collect();
+        brokers.sort_unstable();
+        brokers.dedup();
+        brokers
+    }
+
     /// Whether anything can be published at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -187,6 +187,10 @@ pub(super) fn subscribe(client: &AsyncClient, filter: &str, qos: Qos) -> Result<
     }
 }
 
+pub(super) fn unsubscribe(client: &AsyncClient, filter: &str) {
+    let _ = client.try_unsubscribe(filter);
+}
+
 pub(super) fn disconnect(client: &AsyncClient) {
     let _ = client.try_disconnect();
 }

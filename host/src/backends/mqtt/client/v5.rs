@@ -296,6 +296,10 @@ pub(super) fn subscribe(client: &AsyncClient, filter: &str, qos: Qos) -> Result<
     }
 }
 
+pub(super) fn unsubscribe(client: &AsyncClient, filter: &str) {
+    let _ = client.try_unsubscribe(filter);
+}
+
 pub(super) fn disconnect(client: &AsyncClient, forget: bool) {
     let properties = DisconnectProperties {
         session_expiry_interval: forget.then_some(0),

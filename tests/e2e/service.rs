@@ -1,0 +1,138 @@
+//! A service as a library: what is known of it follows its reloads.
+
+use crate::support::guests;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use testkit::{DEADLINE, eventually, within};
+use tokio::sync::oneshot;
+use wasi_pubsub::backends::memory;
+use wasi_pubsub::broker::{
+    Broker, BrokerError, Event, Limits, Qos, SubscriptionSettings, Topic, TopicFilter,
+};
+use wasi_pubsub::runtime::{
+    Code, ComponentSettings, ComponentSetup, Grant, Grants, Host, InstanceMode, Output, Phase,
+    Reloads, Service, Setup, Status, SubscriptionSetup, WasiGrants,
+};
+
+struct Nothing;
+
+impl Grants for Nothing {
+    fn route(&self, topic: &str) -> Result<Grant, BrokerError> {
+        Err(BrokerError::Denied(topic.into()))
+    }
+}
+
+struct Scene {
+    host: Host,
+    broker: Arc<Broker>,
+}
+
+impl Scene {
+    /// Components by name, guest and memory limit, each with a topic of its name.
+    fn setup(&self, components: &[(&str, &str, usize)]) -> Setup {
+        let subscriptions = components.iter().enumerate().map(|(index, (name, ..))| {
+            let settings = SubscriptionSettings::new(TopicFilter::new(name).unwrap());
+            SubscriptionSetup { broker: 0, settings, push: true, members: vec![index] }
+        });
+        let components = components.iter().map(|&(name, guest, memory_limit)| {
+            let path = guests().join(format!("{guest}.wasm"));
+            ComponentSetup {
+                name: name.into(),
+                code: Code::load(&self.host, None, &path, InstanceMode::Reuse).unwrap(),
+                settings: ComponentSettings {
+                    instance: InstanceMode::Reuse,
+                    instances: 1,
+                    max_concurrency: 1,
+                    max_in_flight_bytes: 64 << 20,
+                    memory_limit,
+                    timeout: DEADLINE,
+                    wasi: WasiGrants::default(),
+                },
+                grants: Arc::new(Nothing),
+                pulls: HashMap::new(),
+            }
+        });
+        Setup {
+            brokers: vec![self.broker.clone()],
+            subscriptions: subscriptions.collect(),
+            components: components.collect(),
+            drain: Duration::from_secs(5),
+            output: Output::new(|_, _, _| {}),
+            observers: Vec::new(),
+        }
+    }
+
+    async fn publish(&self, topic: &str) {
+        let event = Event { kind: "test".into(), data: "ok".into(), ..Event::default() };
+        let topic = Topic::new(topic).unwrap();
+        self.broker.publish("tester", &topic, event, Qos::AtLeastOnce, DEADLINE).await.unwrap();
+    }
+}
+
+const MIB: usize = 1 << 20;
+
+/// How many instances each component has started.
+fn started(status: &Status) -> Vec<(String, u64)> {
+    status.components().iter().map(|c| (c.name().to_owned(), c.started())).collect()
+}
+
+fn acked(status: &Status, index: usize) -> u64 {
+    status.subscriptions()[index].subscription().map_or(0, |s| s.stats().acked)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_of_a_service_follows_its_reloads() {
+    let broker = Broker::new("memory", memory::open(), Limits::default());
+    let scene = Scene { host: Host::new().unwrap(), broker };
+    let (a, a2) = (("a", "faulty", 16 * MIB), ("a", "receiver", 16 * MIB));
+    let service = Service::new(&scene.host, scene.setup(&[a])).unwrap();
+    let status = service.status().clone();
+    let (reloader, reloads) = Reloads::channel(false);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (ready, is_ready) = oneshot::channel();
+    assert_eq!(status.phase(), Phase::Starting);
+    let running = tokio::spawn(async move {
+        let stop = async { stopped.await.unwrap_or_default() };
+        service.run_reloading(stop, move || ready.send(()).unwrap(), reloads).await
+    });
+    within("the service to be ready", is_ready).await.unwrap();
+    assert_eq!(status.phase(), Phase::Ready);
+    scene.publish("a").await;
+    eventually(DEADLINE, "the first is handled", || acked(&status, 0) == 1).await;
+    assert_eq!(started(&status), [("a".to_owned(), 1)]);
+
+    let same = within("a reload", reloader.reload(scene.setup(&[a]))).await.unwrap();
+    assert!(same.is_empty(), "{same}");
+    assert_eq!(started(&status), [("a".to_owned(), 1)], "it goes on as it is");
+
+    let bad = ("bad", "faulty", MIB / 16);
+    let changes = within("a reload", reloader.reload(scene.setup(&[a2, bad]))).await.unwrap();
+    assert_eq!(
+        changes.to_string(),
+        "component `a` replaced, component `bad` added, subscription `bad` added"
+    );
+    assert_eq!(started(&status), [("a".to_owned(), 0), ("bad".to_owned(), 0)]);
+    scene.publish("a").await;
+    scene.publish("bad").await;
+    eventually(DEADLINE, "the next is handled", || acked(&status, 0) == 2).await;
+    assert_eq!(started(&status)[0].1, 1, "in an instance of its own");
+    eventually(DEADLINE, "the other fails", || status.components()[1].failing().is_some()).await;
+    let failing = status.components()[1].failing().unwrap();
+    assert!(failing.reason.contains("memory limit"), "{failing:?}");
+    assert!(status.components()[0].failing().is_none());
+    assert_eq!((acked(&status, 1), started(&status)[1].1), (0, 0));
+
+    let good = ("bad", "faulty", 16 * MIB);
+    within("a reload", reloader.reload(scene.setup(&[a2, good]))).await.unwrap();
+    eventually(DEADLINE, "its event is handled after all", || acked(&status, 1) == 1).await;
+    assert!(status.components()[1].failing().is_none());
+
+    within("a reload", reloader.reload(scene.setup(&[good]))).await.unwrap();
+    assert_eq!(started(&status), [("bad".to_owned(), 1)]);
+    assert_eq!(status.subscriptions().len(), 1);
+    stop.send(()).unwrap();
+    assert!(within("the end", running).await.unwrap().is_ok());
+    assert_eq!(status.phase(), Phase::Stopping);
+    assert!(reloader.reload(scene.setup(&[good])).await.is_err(), "nothing runs any more");
+}
