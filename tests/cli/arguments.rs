@@ -5,7 +5,9 @@ use crate::{call, call_with_input, done, failed};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 6] = ["run", "check", "publish", "subscribe", "inspect", "completions"];
+const COMMANDS: [&str; 8] =
+    ["run", "check", "publish", "subscribe", "inspect", "test", "dead", "completions"];
+const DEAD_COMMANDS: [&str; 4] = ["list", "show", "redrive", "drop"];
 
 #[tokio::test]
 async fn the_help_of_every_command_has_examples() {
@@ -31,6 +33,12 @@ async fn the_options_of_the_examples_exist() {
     for command in COMMANDS {
         let help = done(&scene, &[command, "--help"]).await;
         let (options, examples) = help.split_once("\nExamples:\n").unwrap();
+        // Those of the commands below it are its own.
+        let mut options = options.to_owned();
+        for below in DEAD_COMMANDS.iter().filter(|_| command == "dead") {
+            let help = done(&scene, &[command, below, "--help"]).await;
+            options.push_str(help.split_once("\nExamples:\n").unwrap().0);
+        }
         let lines = examples.lines().filter(|line| line.contains("wasi-pubsub "));
         for word in lines.flat_map(str::split_whitespace).filter(|word| word.starts_with('-')) {
             assert!(options.contains(word), "{word} of the examples is no option: {help}");

@@ -5,12 +5,14 @@
 mod arguments;
 mod check;
 mod components;
+mod dead;
 mod inspect;
 mod publish;
 mod subscribe;
 #[path = "../e2e/support/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with the end-to-end tests")]
 mod support;
+mod testing;
 
 use support::Scene;
 use testkit::Stream;

@@ -191,3 +191,40 @@ async fn of_several_brokers_one_is_named() {
     subscriber.expect_exit(0).await;
     assert_eq!(subscriber.lines().of(Out), ["a found"]);
 }
+
+#[tokio::test]
+async fn what_was_printed_as_json_is_published_again() {
+    let (scene, mut first) = watched(&["a/#", "-n", "2", "--json"]).await;
+    let input = "{\"topic\": \"a/one\", \"data\": {\"n\":  1}}\n\n{\"data\": \"text\", \"region\": \"eu\", \"id\": \"7\"}\n";
+    let outcome = call_with_input(&scene, &["publish", "--json", "a/rest"], input).await;
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+    first.expect_exit(0).await;
+    let printed = first.lines().of(Out);
+    assert!(printed[0].starts_with(r#"{"topic":"a/one","#), "{}", printed[0]);
+    assert!(printed[0].contains(r#""datacontenttype":"application/json","data":{"n":  1}"#));
+    assert!(printed[1].starts_with(r#"{"topic":"a/rest","#) && printed[1].contains(r#""id":"7""#));
+    let mut second = scene.command(&["subscribe", "a/#", "-n", "2", "--json"]).start();
+    second.wait_for(Err, "subscribed").await;
+    let outcome = call_with_input(&scene, &["publish", "--json"], &printed.join("\n")).await;
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+    second.expect_exit(0).await;
+    assert_eq!(second.lines().of(Out), printed);
+}
+
+#[tokio::test]
+async fn a_line_of_json_that_is_wrong_is_named() {
+    let scene = Scene::mosquitto().await;
+    scene.write(CONFIG);
+    for (line, part) in [
+        ("{\"data\": 1}", "error: standard input:2: there is no `topic`\n"),
+        ("{\"topic\": \"a\"", "error: standard input:2:13: it is no JSON object: "),
+    ] {
+        let input = format!("{{\"topic\": \"a\"}}\n{line}\n");
+        let outcome = call_with_input(&scene, &["publish", "--json"], &input).await;
+        assert_eq!(outcome.code, Some(2));
+        assert!(outcome.err.starts_with(part), "{}", outcome.err);
+    }
+    let text = failed(&scene, &["publish", "--json", "--id", "7"], 2).await;
+    assert!(text.contains("cannot be used with"), "{text}");
+    failed(&scene, &["publish", "-m", "x"], 2).await;
+}

@@ -6,6 +6,7 @@
 mod brokers;
 mod cache;
 mod commands;
+mod dead;
 mod examples;
 mod faults;
 mod given;
@@ -13,6 +14,7 @@ mod health;
 mod outages;
 mod output;
 mod pulls;
+mod recordings;
 mod reload;
 mod restarts;
 mod sandbox;

@@ -1,6 +1,6 @@
 //! What the checker believes of a subscription and of each of its deliveries.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -192,26 +192,28 @@ impl Delivery {
 #[derive(Debug)]
 pub(crate) struct Window {
     bounds: DedupeWindow,
-    recorded: VecDeque<(Instant, u64)>,
+    recorded: BTreeSet<u64>,
+    ages: VecDeque<(Instant, u64)>,
     last: Option<(Instant, u64)>,
 }
 
 impl Window {
     pub(crate) fn new(bounds: DedupeWindow) -> Self {
-        Self { bounds, recorded: VecDeque::new(), last: None }
+        Self { bounds, recorded: BTreeSet::new(), ages: VecDeque::new(), last: None }
     }
 
     pub(crate) fn record(&mut self, identity: u64) {
         self.last = Some((Instant::now(), identity));
         if self.bounds.events > 0 && !self.contains(identity) {
-            self.recorded.push_back((Instant::now(), identity));
+            self.recorded.insert(identity);
+            self.ages.push_back((Instant::now(), identity));
             self.forget();
         }
     }
 
     pub(crate) fn contains(&mut self, identity: u64) -> bool {
         self.forget();
-        self.recorded.iter().any(|(_, recorded)| *recorded == identity)
+        self.recorded.contains(&identity)
     }
 
     /// As `contains`; besides, what waited for the verdict that was recorded at
@@ -221,10 +223,11 @@ impl Window {
     }
 
     fn forget(&mut self) {
-        while let Some((at, _)) = self.recorded.front()
-            && (self.recorded.len() > self.bounds.events || at.elapsed() >= self.bounds.age)
+        while let Some((at, identity)) = self.ages.front()
+            && (self.ages.len() > self.bounds.events || at.elapsed() >= self.bounds.age)
         {
-            self.recorded.pop_front();
+            self.recorded.remove(identity);
+            self.ages.pop_front();
         }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) struct Checker {
 #[derive(Default)]
 struct Checks {
     violation: Option<String>,
+    trace: Option<Arc<Trace>>,
     open: Vec<Watched>,
     sessions: BTreeMap<String, Session>,
     leases: u64,
@@ -106,11 +107,14 @@ struct Watched {
     held: Vec<Delivery>,
     window: Window,
     expected: Stats,
+    /// The identities of what was done with just now.
+    done: Vec<u64>,
 }
 
 impl Checker {
     pub(crate) fn new(trace: Arc<Trace>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), trace })
+        let checks = Checks { trace: Some(trace.clone()), ..Checks::default() };
+        Arc::new(Self { state: Mutex::new(checks), trace })
     }
 
     /// What was found to be wrong first.
@@ -143,6 +147,7 @@ impl Checker {
             arrivals: 0,
             held: Vec::new(),
             expected: Stats::default(),
+            done: Vec::new(),
         });
         opening
     }
@@ -178,9 +183,7 @@ impl Checker {
     /// The source has handed an event to the core.
     pub(crate) fn arrived(&self, opening: Opening, incoming: &Incoming) {
         self.trace.step(|| format!("{opening}: arrived {}", Stamp::of(&incoming.event)));
-        let mut checks = self.lock();
-        let done = checks.with(opening, |watched, seen| watched.arrived(incoming, seen));
-        checks.done(opening, done.flatten());
+        self.lock().with(opening, |watched, seen| watched.arrived(incoming, seen));
     }
 
     /// The core has handed a lease to a taker. The number names the lease.
@@ -200,25 +203,22 @@ impl Checker {
     /// A taker is about to tell the core this of its lease.
     pub(crate) fn said(&self, opening: Opening, lease: u64, said: &Said) {
         self.trace.step(|| format!("{opening}: lease {lease}: {said:?}"));
-        let mut checks = self.lock();
-        let done = checks.with(opening, |watched, seen| Ok(watched.said(lease, said, seen)));
-        checks.done(opening, done.flatten());
+        self.lock().with(opening, |watched, seen| {
+            watched.said(lease, said, seen);
+            Ok(())
+        });
     }
 
     /// The core has settled a delivery at the source.
     pub(crate) fn settled(&self, opening: Opening, token: Token, settlement: Settlement) {
         self.trace.step(|| format!("{opening}: settle {token:?} {settlement:?}"));
-        let mut checks = self.lock();
-        let done = checks.with(opening, |watched, seen| watched.settled(token, settlement, seen));
-        checks.done(opening, done.flatten());
+        self.lock().with(opening, |watched, seen| watched.settled(token, settlement, seen));
     }
 
     /// Storing a dead letter has ended, well or not.
     pub(crate) fn letter(&self, opening: Opening, letter: &Event, stored: bool) {
         self.trace.step(|| format!("{opening}: letter {} stored: {stored}", Stamp::of(letter)));
-        let mut checks = self.lock();
-        let done = checks.with(opening, |watched, seen| watched.letter(letter, stored, seen));
-        checks.done(opening, done.flatten());
+        self.lock().with(opening, |watched, seen| watched.letter(letter, stored, seen));
     }
 
     /// The core says that there are no further leases.
@@ -306,38 +306,34 @@ impl Checker {
 
 impl Checks {
     fn fail(&mut self, what: String) {
+        if let Some(trace) = &self.trace {
+            trace.step(|| format!("WRONG: {what}"));
+        }
         self.violation.get_or_insert(what);
     }
 
     /// Has an open subscription checked; what is over is not looked at.
-    fn with<R>(
+    fn with(
         &mut self,
         opening: Opening,
-        check: impl FnOnce(&mut Watched, &mut Seen) -> Result<R, String>,
-    ) -> Option<R> {
-        let watched = self.open.get_mut(opening).filter(|watched| watched.alive)?;
-        match check(watched, &mut self.seen) {
-            Ok(result) => Some(result),
-            Err(what) => {
-                let session = watched.belief.session.clone();
-                self.fail(format!("subscription {opening} of session {session}: {what}"));
-                None
-            }
+        check: impl FnOnce(&mut Watched, &mut Seen) -> Result<(), String>,
+    ) {
+        let watched = self.open.get_mut(opening).filter(|watched| watched.alive);
+        let Some(watched) = watched else { return };
+        let result = check(watched, &mut self.seen);
+        if !watched.done.is_empty() {
+            let session = self.sessions.entry(watched.belief.session.clone()).or_default();
+            session.done.extend(watched.done.drain(..));
         }
-    }
-
-    fn done(&mut self, opening: Opening, identity: Option<u64>) {
-        let Some(identity) = identity else { return };
-        let session = self.open[opening].belief.session.clone();
-        self.sessions.entry(session).or_default().done.insert(identity);
+        if let Err(what) = result {
+            let session = watched.belief.session.clone();
+            self.fail(format!("subscription {opening} of session {session}: {what}"));
+        }
     }
 }
 
-/// The identity of an event that is done with, where one is.
-type Done = Option<u64>;
-
 impl Watched {
-    fn arrived(&mut self, incoming: &Incoming, seen: &mut Seen) -> Result<Done, String> {
+    fn arrived(&mut self, incoming: &Incoming, seen: &mut Seen) -> Result<(), String> {
         let size = incoming.event.size();
         let (held, bytes) = self.load(Qos::AtMostOnce);
         let (_, unsettled) = self.load(Qos::AtLeastOnce);
@@ -374,12 +370,13 @@ impl Watched {
             state: State::Held,
         });
         if self.belief.wants(&incoming.event) {
-            return Ok(None);
+            return Ok(());
         }
         // It is acknowledged, and that is all.
         seen.filtered += 1;
         self.expected.filtered += 1;
-        Ok(self.conclude(self.held.len() - 1, State::Unwanted))
+        self.conclude(self.held.len() - 1, State::Unwanted);
+        Ok(())
     }
 
     /// What counts against the bounds, in events and bytes.
@@ -402,8 +399,8 @@ impl Watched {
         if self.stopped {
             return Err(format!("{stamp} was begun after the stop"));
         }
+        self.refresh_all(seen);
         let index = self.position(stamp).ok_or_else(|| format!("{stamp} was not taken"))?;
-        self.refresh(index, seen);
         self.held[index].check_lease(lease)?;
         self.check_attempts(index)?;
         self.check_first(index)?;
@@ -468,35 +465,30 @@ impl Watched {
         }
     }
 
-    fn said(&mut self, lease: u64, said: &Said, seen: &mut Seen) -> Done {
+    fn said(&mut self, lease: u64, said: &Said, seen: &mut Seen) {
+        self.refresh_all(seen);
         // A lease that is over has no effect.
-        let index = self.leased(lease)?;
-        self.refresh(index, seen);
-        let index = self.leased(lease)?;
+        let Some(index) = self.leased(lease) else { return };
         match said {
             Said::Ack => {
                 self.expected.acked += 1;
-                self.conclude(index, State::Done)
+                self.conclude(index, State::Done);
             }
             Said::Retry { after, reason } => self.fail(index, *after, reason, seen),
             Said::Reject { reason } => {
                 self.expected.rejected += 1;
-                self.exhaust(index, reason, seen)
+                self.exhaust(index, reason, seen);
             }
             Said::Extend(Duration::ZERO) => {
-                self.fail(index, Some(Duration::ZERO), "it was given back", seen)
+                self.fail(index, Some(Duration::ZERO), "it was given back", seen);
             }
             Said::Extend(deadline) => {
                 if self.held[index].qos > Qos::AtMostOnce {
                     let deadline = Some(Instant::now() + *deadline);
                     self.held[index].state = State::Leased { number: lease, deadline };
                 }
-                None
             }
-            Said::GiveBack { isolate } => {
-                self.give_back(index, *isolate, seen);
-                None
-            }
+            Said::GiveBack { isolate } => self.give_back(index, *isolate, seen),
         }
     }
 
@@ -519,18 +511,12 @@ impl Watched {
         }
     }
 
-    fn fail(
-        &mut self,
-        index: usize,
-        after: Option<Duration>,
-        reason: &str,
-        seen: &mut Seen,
-    ) -> Done {
+    fn fail(&mut self, index: usize, after: Option<Duration>, reason: &str, seen: &mut Seen) {
         let delivery = &mut self.held[index];
         if delivery.qos == Qos::AtMostOnce {
             self.expected.dropped += 1;
             self.held.remove(index);
-            return None;
+            return;
         }
         if self.belief.max_attempts().is_some_and(|max| delivery.attempt >= max) {
             return self.exhaust(index, reason, seen);
@@ -548,28 +534,26 @@ impl Watched {
             delivery.not_before = after.map(|after| Instant::now() + after);
             delivery.state = State::Held;
         }
-        None
     }
 
-    fn exhaust(&mut self, index: usize, reason: &str, seen: &mut Seen) -> Done {
+    fn exhaust(&mut self, index: usize, reason: &str, seen: &mut Seen) {
         if let Exhausted::DeadLetter(_) = self.belief.settings.exhausted {
             self.held[index].state = State::Dead { reason: reason.to_owned(), stored: false };
-            return None;
+            return;
         }
         seen.dropped += 1;
         self.expected.dropped += 1;
-        self.conclude(index, State::Done)
+        self.conclude(index, State::Done);
     }
 
     /// The verdict that it is done with; at qos 0 the broker is not told.
-    fn conclude(&mut self, index: usize, state: State) -> Done {
-        let identity = self.held[index].stamp.identity;
+    fn conclude(&mut self, index: usize, state: State) {
+        self.done.push(self.held[index].stamp.identity);
         if self.held[index].qos == Qos::AtMostOnce {
             self.held.remove(index);
         } else {
             self.held[index].state = state;
         }
-        Some(identity)
     }
 
     fn settled(
@@ -577,35 +561,36 @@ impl Watched {
         token: Token,
         settlement: Settlement,
         seen: &mut Seen,
-    ) -> Result<Done, String> {
+    ) -> Result<(), String> {
+        self.refresh_all(seen);
         let index = self.held.iter().position(|delivery| delivery.token == token);
         let index = index.ok_or_else(|| format!("{token:?} was settled, and is not held"))?;
         if self.held[index].qos == Qos::AtMostOnce {
             return Err(format!("{} was settled at qos 0", self.held[index].stamp));
         }
-        let mut done = self.refresh(index, seen);
         match settlement {
-            Settlement::Ack => done = self.acknowledged(index, seen)?.or(done),
+            Settlement::Ack => self.acknowledged(index, seen)?,
             Settlement::Return { delay, charged } => self.returned(index, delay, charged)?,
         }
         self.held.remove(index);
-        Ok(done)
+        Ok(())
     }
 
-    fn acknowledged(&mut self, index: usize, seen: &mut Seen) -> Result<Done, String> {
+    fn acknowledged(&mut self, index: usize, seen: &mut Seen) -> Result<(), String> {
         let Delivery { stamp, qos, ref state, .. } = self.held[index];
         match state {
             State::Done | State::Dead { stored: true, .. } => {
                 if qos == Qos::EffectivelyOnce {
                     self.window.record(stamp.identity);
                 }
-                Ok(None)
+                Ok(())
             }
-            State::Unwanted => Ok(None),
+            State::Unwanted => Ok(()),
             State::Held if self.window.just_recorded(stamp.identity) => {
                 seen.repetitions += 1;
                 self.expected.acked += 1;
-                Ok(Some(stamp.identity))
+                self.done.push(stamp.identity);
+                Ok(())
             }
             state => Err(format!("{stamp} was acknowledged in state {state:?}")),
         }
@@ -631,10 +616,10 @@ impl Watched {
         Err(format!("{stamp} was returned after {delay:?}, charged: {charged}, in state {state:?}"))
     }
 
-    fn letter(&mut self, letter: &Event, stored: bool, seen: &mut Seen) -> Result<Done, String> {
+    fn letter(&mut self, letter: &Event, stored: bool, seen: &mut Seen) -> Result<(), String> {
+        self.refresh_all(seen);
         let stamp = Stamp::of(letter);
         let index = self.position(stamp).ok_or_else(|| format!("a letter of {stamp}, not held"))?;
-        self.refresh(index, seen);
         self.held[index].check_letter(letter, &self.belief.settings.label)?;
         let at_most_once = self.held[index].qos == Qos::AtMostOnce;
         if !stored {
@@ -642,7 +627,7 @@ impl Watched {
                 self.expected.dropped += u64::from(at_most_once);
                 self.held.remove(index);
             }
-            return Ok(None);
+            return Ok(());
         }
         seen.letters += 1;
         self.expected.dead_lettered += 1;
@@ -652,25 +637,23 @@ impl Watched {
         if at_most_once {
             self.held.remove(index);
         }
-        Ok(Some(stamp.identity))
+        self.done.push(stamp.identity);
+        Ok(())
     }
 
-    /// Notices a lease whose deadline has passed.
-    fn refresh(&mut self, index: usize, seen: &mut Seen) -> Done {
-        match self.held[index].state {
-            State::Leased { deadline: Some(deadline), .. } if deadline <= Instant::now() => {
+    /// Notices the leases whose deadlines have passed. A verdict changes nothing
+    /// from then on, whether or not the core has noticed.
+    fn refresh_all(&mut self, seen: &mut Seen) {
+        let now = Instant::now();
+        for index in (0..self.held.len()).rev() {
+            if let State::Leased { deadline: Some(deadline), .. } = self.held[index].state
+                && deadline <= now
+            {
                 seen.expired += 1;
                 self.expected.expired += 1;
                 let reason = "the acknowledgement deadline has passed";
-                self.fail(index, Some(Duration::ZERO), reason, seen)
+                self.fail(index, Some(Duration::ZERO), reason, seen);
             }
-            _ => None,
-        }
-    }
-
-    fn refresh_all(&mut self, seen: &mut Seen) {
-        for index in (0..self.held.len()).rev() {
-            self.refresh(index, seen);
         }
     }
 

@@ -228,7 +228,10 @@ impl Model {
         let state = self.lock();
         let is_open = |feed: &&Feed| {
             let own = &state.sessions[feed.session];
-            feed.link == link && !feed.stopped && own.name == session && own.untold == 0
+            let is_open = feed.link == link && !feed.stopped && own.name == session;
+            // Another member may have taken what there was no room for. Then it is
+            // told with the next that it settles.
+            is_open && own.untold == 0 && !feed.limited
         };
         let Link { is_down, is_dead, is_over, .. } = state.links[link];
         let has_something = |feed: &Feed| {

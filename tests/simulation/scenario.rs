@@ -144,7 +144,7 @@ fn dedupe(rng: &mut Rng) -> DedupeWindow {
 }
 
 fn takers(is_pull: bool, rng: &mut Rng) -> Vec<Manner> {
-    let count = rng.usize(1..=3);
+    let count = rng.usize(1..=2);
     let mut manner = || match is_pull {
         true => Manner::Pull,
         false if rng.bool() => Manner::Serial,
@@ -156,7 +156,7 @@ fn takers(is_pull: bool, rng: &mut Rng) -> Vec<Manner> {
 /// An event of the simulation.
 pub(crate) fn event(stamp: Stamp, rng: &mut Rng) -> Event {
     let mut data = stamp.bytes().to_vec();
-    let padding = if rng.u8(0..30) == 0 { rng.usize(300..1000) } else { rng.usize(0..40) };
+    let padding = if rng.u8(0..15) == 0 { rng.usize(200..1000) } else { rng.usize(0..40) };
     data.resize(data.len() + padding, 0);
     Event {
         // An id says nothing without its source.

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
 /// The last steps that a failure shows.
-const STEPS_MAX: usize = 1000;
+const STEPS_MAX: usize = 2000;
 
 /// Writes steps down, where that is wanted: most runs need none.
 pub(crate) struct Trace {

@@ -27,8 +27,10 @@ const REST_MAX: Duration = Duration::from_secs(600);
 /// How long a host may take to drain: guests and dead letters take less.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
+/// So many events come at the end, and so many who take one of them and leave.
+const LAST_EVENTS: usize = 4;
 /// How often everybody has a turn before all are idle: who is woken wakes others.
-const IDLE_ROUNDS: usize = 32;
+const IDLE_ROUNDS: usize = 24;
 
 /// What went wrong, and on the way to it.
 #[derive(Debug)]
@@ -145,7 +147,7 @@ impl World {
         for step in 0..self.scenario.steps {
             self.step().await;
             self.check()?;
-            if step % 8 == 0 {
+            if step % 10 == 0 {
                 self.check_idle().await;
             }
         }
@@ -337,7 +339,7 @@ impl World {
         host.desks.push((label, desk));
     }
 
-    /// Gives each subscription its takers, and one worker all those of push.
+    /// Gives each subscription its takers, and all those of push one worker more.
     fn hire(&mut self, host: &mut Host) {
         let mut pushed = Vec::new();
         let mut hired = Vec::new();
@@ -348,8 +350,8 @@ impl World {
             }
         }
         if pushed.len() > 1 {
-            hired.push((pushed.clone(), Manner::Serial));
-            hired.push((pushed, Manner::Concurrent(3)));
+            let manner = if self.rng.bool() { Manner::Serial } else { Manner::Concurrent(3) };
+            hired.push((pushed, manner));
         }
         for (desks, manner) in hired {
             let (mood, rng) = (self.mood.clone(), self.rng.fork());
@@ -403,6 +405,13 @@ impl World {
 
     /// Lets everything run out.
     async fn rest(&mut self) -> Result<(), String> {
+        // Nobody takes on for those who leave: what they settle at the end is all
+        // that can wake the others.
+        for _ in 0..LAST_EVENTS {
+            self.publish();
+            self.pass_by();
+        }
+        yield_now().await;
         self.trace.step(|| "nothing fails any more".into());
         self.mood.calm();
         if let Shore::Model(model) = &self.broker {

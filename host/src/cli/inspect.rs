@@ -43,7 +43,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
 }
 
 /// Why this host cannot run the component, whatever the configuration.
-fn problem(host: &Host, code: &Code) -> Option<String> {
+pub(super) fn problem(host: &Host, code: &Code) -> Option<String> {
     let found = code.interfaces();
     if !found.foreign.is_empty() {
         return Some(format!(

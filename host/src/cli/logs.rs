@@ -12,15 +12,10 @@ pub(super) struct LogArgs {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true, env = "WASI_PUBSUB_LOG_FORMAT")]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace, or a list by module, as wasi_pubsub::backends=debug,info
-    #[arg(
-        long,
-        value_name = "FILTER",
-        default_value = "info",
-        global = true,
-        env = "WASI_PUBSUB_LOG"
-    )]
-    log: String,
+    /// What is logged: error, warn, info (the default), debug or trace, or a list by module, as
+    /// wasi_pubsub::backends=debug,info
+    #[arg(long, value_name = "FILTER", global = true, env = "WASI_PUBSUB_LOG")]
+    log: Option<String>,
     /// When to use colours
     #[arg(long, value_enum, default_value_t = Color::Auto, global = true)]
     color: Color,
@@ -56,16 +51,19 @@ impl LogArgs {
     }
 }
 
-/// Starts logging for the process.
+/// What is logged where nobody says what.
+pub(super) const DEFAULT: &str = "info";
+
+/// Starts logging for the process; `default` is the filter where none is given.
 ///
 /// # Errors
 /// The filter is none.
-pub(super) fn start(args: &LogArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&args.log).map_err(|error| {
+pub(super) fn start(args: &LogArgs, default: &str) -> Result<(), Failure> {
+    let filter = args.log.as_deref().unwrap_or(default);
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
         Failure::input(format!(
-            "--log: `{}` is no filter: {error}\n  help: one of error, warn, info, debug, trace, or \
-             a list such as wasi_pubsub::backends=debug,info",
-            args.log
+            "--log: `{filter}` is no filter: {error}\n  help: one of error, warn, info, debug, trace, or \
+             a list such as wasi_pubsub::backends=debug,info"
         ))
     })?;
     let builder = tracing_subscriber::fmt()

@@ -5,16 +5,21 @@
 
 mod check;
 mod completions;
+mod dead;
+mod delivered;
 mod failure;
 mod files;
 mod inspect;
+mod lines;
 mod logs;
 mod plan;
 mod publish;
+mod record;
 mod reload;
 mod run;
 mod signals;
 mod subscribe;
+mod test;
 mod tool;
 mod watch;
 
@@ -46,6 +51,8 @@ Examples:
   wasi-pubsub check                              validate capabilities.toml, run nothing
   wasi-pubsub publish orders/new -m '{\"id\": 7}'  one event to the broker it names
   wasi-pubsub subscribe 'orders/#' --json        print what is published there
+  wasi-pubsub test handler.wasm < events.jsonl   feed events to a handler, no broker
+  wasi-pubsub dead list                          what nobody could handle, and why
 
 Exit codes: 0 done, 1 failed while running, 2 the arguments, the configuration
 or a component is wrong.";
@@ -59,6 +66,8 @@ enum Command {
     #[command(alias = "sub")]
     Subscribe(subscribe::SubscribeArgs),
     Inspect(inspect::InspectArgs),
+    Test(test::TestArgs),
+    Dead(dead::DeadArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -76,7 +85,11 @@ struct ConfigArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let coloured = cli.logs.is_coloured();
-    let result = logs::start(&cli.logs).and_then(|()| cli.command.execute());
+    let default = match cli.command {
+        Command::Test(_) => test::LOG,
+        _ => logs::DEFAULT,
+    };
+    let result = logs::start(&cli.logs, default).and_then(|()| cli.command.execute());
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -95,6 +108,8 @@ impl Command {
             Self::Publish(args) => in_runtime(publish::publish(*args)),
             Self::Subscribe(args) => in_runtime(subscribe::subscribe(args)),
             Self::Inspect(args) => inspect::inspect(&args),
+            Self::Test(args) => in_runtime(test::test(args)),
+            Self::Dead(args) => in_runtime(dead::dead(args)),
             Self::Completions(args) => completions::completions(&args),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::ConfigArgs;
 use super::failure::Failure;
-use super::files;
+use super::{dead, files};
 use crate::backends::backends;
 use crate::broker::{Broker, BrokerError, Budget, Limits, Order};
 use crate::config::{
@@ -31,7 +31,7 @@ pub(super) struct InUse {
     /// The configuration file, once there is one.
     file: Option<PathBuf>,
     client_id: String,
-    brokers: Vec<(BrokerPlan, Arc<Broker>)>,
+    brokers: Vec<BrokerInUse>,
     components: Vec<(PathBuf, Code)>,
     limits: Limits,
     /// What all brokers share.
@@ -39,20 +39,28 @@ pub(super) struct InUse {
     max_in_flight_bytes: usize,
 }
 
+/// An open broker.
+#[derive(Clone)]
+struct BrokerInUse {
+    plan: BrokerPlan,
+    broker: Arc<Broker>,
+    keeper: dead::Keeper,
+}
+
 impl InUse {
     /// Has the limits take effect where brokers were taken over.
     pub(super) fn set_limits(&self) {
-        for (_, broker) in &self.brokers {
-            broker.set_limits(self.limits.clone());
+        for known in &self.brokers {
+            known.broker.set_limits(self.limits.clone());
         }
         self.budget.set_bytes_max(self.max_in_flight_bytes);
     }
 
-    fn broker(&self, wanted: &BrokerPlan) -> Option<Arc<Broker>> {
-        let same = |known: &&(BrokerPlan, Arc<Broker>)| {
-            known.0.backend == wanted.backend && known.0.connection.same_as(&*wanted.connection)
-        };
-        self.brokers.iter().find(same).map(|(_, broker)| Arc::clone(broker))
+    fn broker(&self, wanted: &BrokerPlan) -> Option<&BrokerInUse> {
+        self.brokers.iter().find(|known| {
+            known.plan.backend == wanted.backend
+                && known.plan.connection.same_as(&*wanted.connection)
+        })
     }
 
     fn code(&self, path: &Path) -> Option<&Code> {
@@ -268,18 +276,15 @@ impl Planned {
             Some(known) => Arc::clone(&known.budget),
             None => Budget::new(config.max_in_flight_bytes),
         };
-        let open = |wanted: BrokerPlan| {
-            if let Some(broker) = in_use.and_then(|known| known.broker(&wanted)) {
-                return Ok((wanted, broker));
-            }
-            let connection = wanted
-                .connection
-                .open(&client_id)
-                .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
-            let (id, limits, budget) = (wanted.id.clone(), limits.clone(), budget.clone());
-            Ok((wanted, Broker::with_budget(id, connection, limits, budget)))
-        };
-        let brokers = plan.brokers.into_iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
+        let mut brokers = Vec::new();
+        for (index, wanted) in plan.brokers.iter().enumerate() {
+            let open = match in_use.and_then(|known| known.broker(wanted)) {
+                Some(known) => known.clone(),
+                None => open(wanted.clone(), &client_id, &limits, &budget)?,
+            };
+            open.keeper.keep(plan.kept_dead_letters(index));
+            brokers.push(open);
+        }
         let subscriptions = plan
             .subscriptions
             .into_iter()
@@ -301,7 +306,7 @@ impl Planned {
             max_in_flight_bytes: config.max_in_flight_bytes,
         };
         let setup = Setup {
-            brokers: in_use.brokers.iter().map(|(_, broker)| Arc::clone(broker)).collect(),
+            brokers: in_use.brokers.iter().map(|known| Arc::clone(&known.broker)).collect(),
             subscriptions,
             components: components.into_iter().map(|(plan, code)| component(plan, code)).collect(),
             drain: config.drain,
@@ -310,6 +315,23 @@ impl Planned {
         };
         Ok((setup, in_use))
     }
+}
+
+fn open(
+    plan: BrokerPlan,
+    client_id: &str,
+    limits: &Limits,
+    budget: &Arc<Budget>,
+) -> Result<BrokerInUse, Failure> {
+    let connection = plan
+        .connection
+        .open(client_id)
+        .map_err(|error| Failure::input(format!("broker {}: {error}", plan.id)))?;
+    let keeper = dead::Keeper::new(&plan.connection);
+    let connection = keeper.keeping(connection);
+    let broker =
+        Broker::with_budget(plan.id.clone(), connection, limits.clone(), Arc::clone(budget));
+    Ok(BrokerInUse { plan, broker, keeper })
 }
 
 fn component(plan: ComponentPlan, code: Code) -> ComponentSetup {
@@ -339,7 +361,7 @@ impl Grants for PlannedGrants {
     }
 }
 
-fn settings(from: &config::ComponentSettings) -> ComponentSettings {
+pub(super) fn settings(from: &config::ComponentSettings) -> ComponentSettings {
     ComponentSettings {
         instance: instance_mode(from.instance),
         instances: from.instances,
@@ -364,7 +386,7 @@ fn settings(from: &config::ComponentSettings) -> ComponentSettings {
     }
 }
 
-fn instance_mode(from: Instance) -> InstanceMode {
+pub(super) fn instance_mode(from: Instance) -> InstanceMode {
     match from {
         Instance::Reuse => InstanceMode::Reuse,
         Instance::Fresh => InstanceMode::Fresh,

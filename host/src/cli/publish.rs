@@ -1,7 +1,7 @@
 //! `wasi-pubsub publish`
 
 use super::failure::Failure;
-use super::{ConfigArgs, tool};
+use super::{ConfigArgs, lines, tool};
 use crate::broker::{Broker, BrokerError, Event, Qos, Topic};
 use bytes::Bytes;
 use clap::Args;
@@ -31,12 +31,15 @@ Examples:
   wasi-pubsub publish orders/new -m 'hello'
   wasi-pubsub publish orders/new -f order.json --type com.example.order --content-type application/json
   seq 1000 | wasi-pubsub publish orders/new --lines
+  wasi-pubsub publish --json < events.jsonl        events that `subscribe --json` has printed
   wasi-pubsub publish plant:orders/new -m 1        to the capability whose id is `plant`
 
 The host fills in the id, the source and the type where they are not given.")]
 pub(super) struct PublishArgs {
-    /// The topic; `ID:TOPIC` where several brokers are configured
-    topic: String,
+    /// The topic; `ID:TOPIC` where several brokers are configured. With `--json`: that of lines
+    /// that name none
+    #[arg(required_unless_present = "json")]
+    topic: Option<String>,
     #[command(flatten)]
     payload: Payload,
     #[command(flatten)]
@@ -63,7 +66,15 @@ struct Payload {
     /// One event for each line of standard input
     #[arg(short, long)]
     lines: bool,
+    /// One event for each line of standard input, as JSON: in the CloudEvents format with its
+    /// topic in `topic`, or {"topic": ..., "data": ...}
+    #[arg(long, conflicts_with_all = OF_ONE_EVENT)]
+    json: bool,
 }
+
+/// What a line of JSON says by itself.
+const OF_ONE_EVENT: [&str; 6] =
+    ["id", "content_type", "subject", "time", "ordering_key", "attributes"];
 
 /// The attributes of CloudEvents.
 #[derive(Args)]
@@ -125,14 +136,20 @@ pub(super) async fn publish(args: PublishArgs) -> Result<(), Failure> {
     if args.payload.lines && args.event.id.is_some() {
         return Err(Failure::input("`--id` with `--lines` would give every event the same id"));
     }
-    let (broker, topic) = tool::open(&args.config, &args.topic)?;
-    let topic = Topic::new(&topic)
-        .map_err(|error| Failure::input(format!("`{topic}` is no topic: {error}")))?;
-    let result = if args.payload.lines {
-        publish_lines(&args, &broker, &topic).await
-    } else {
-        let event = args.event.event(payload(&args.payload).await?);
-        publish_one(&args, &broker, &topic, event).await
+    let (broker, topic) = tool::open(&args.config, args.topic.as_deref().unwrap_or_default())?;
+    let topic = match args.topic {
+        Some(_) => Some(
+            Topic::new(&topic)
+                .map_err(|error| Failure::input(format!("`{topic}` is no topic: {error}")))?,
+        ),
+        None => None,
+    };
+    let result = match &topic {
+        Some(topic) if !args.payload.lines && !args.payload.json => {
+            let event = args.event.event(payload(&args.payload).await?);
+            publish_one(&args, &broker, topic, event).await
+        }
+        topic => publish_lines(&args, &broker, topic.as_ref()).await,
     };
     broker.close(args.timeout).await;
     result
@@ -179,13 +196,14 @@ fn failure(topic: &Topic, error: &BrokerError) -> Failure {
 async fn publish_lines(
     args: &PublishArgs,
     broker: &Arc<Broker>,
-    topic: &Topic,
+    topic: Option<&Topic>,
 ) -> Result<(), Failure> {
     let progress = Progress::new();
     let mut lines = read_lines(BufReader::new(tokio::io::stdin()));
     let mut under_way = FuturesUnordered::new();
     let mut more = true;
     let mut outcome = Ok(());
+    let mut number = 0;
     while (more && outcome.is_ok()) || !under_way.is_empty() {
         let take = more && outcome.is_ok() && under_way.len() < LINES_IN_FLIGHT_MAX;
         tokio::select! {
@@ -195,13 +213,19 @@ async fn publish_lines(
             }
             line = lines.recv(), if take => match line {
                 Some(Ok(line)) => {
-                    let event = args.event.event(line);
-                    let mut publish = Box::pin(publish_one(args, broker, topic, event));
-                    // Begun now, and not when the set comes to it: lines keep
-                    // their order.
-                    match futures_util::poll!(&mut publish) {
-                        Poll::Ready(result) => outcome = result,
-                        Poll::Pending => under_way.push(publish),
+                    number += 1;
+                    match read_line(args, topic, line, number) {
+                        Ok(Some((topic, event))) => {
+                            let mut publish = Box::pin(publish_to(args, broker, topic, event));
+                            // Begun now, and not when the set comes to it: lines
+                            // keep their order.
+                            match futures_util::poll!(&mut publish) {
+                                Poll::Ready(result) => outcome = result,
+                                Poll::Pending => under_way.push(publish),
+                            }
+                        }
+                        Ok(None) => {}
+                        Err(failure) => outcome = Err(failure),
                     }
                 }
                 Some(Err(failure)) => outcome = Err(failure),
@@ -211,6 +235,46 @@ async fn publish_lines(
     }
     progress.0.finish_and_clear();
     outcome
+}
+
+async fn publish_to(
+    args: &PublishArgs,
+    broker: &Arc<Broker>,
+    topic: Topic,
+    event: Event,
+) -> Result<(), Failure> {
+    publish_one(args, broker, &topic, event).await
+}
+
+/// What a line is to be published as; `None` for an empty line of JSON.
+fn read_line(
+    args: &PublishArgs,
+    topic: Option<&Topic>,
+    line: Bytes,
+    number: usize,
+) -> Result<Option<(Topic, Event)>, Failure> {
+    const INPUT: &str = "standard input";
+    let (own, event) = if !args.payload.json {
+        (None, args.event.event(line))
+    } else if line.trim_ascii().is_empty() {
+        return Ok(None);
+    } else {
+        let read = lines::read(&line).map_err(|fault| fault.failure(INPUT, number))?;
+        let mut event = read.event;
+        if event.source.is_empty() {
+            event.source.clone_from(&args.event.source);
+        }
+        if event.kind.is_empty() {
+            event.kind.clone_from(&args.event.kind);
+        }
+        (read.topic, event)
+    };
+    let topic = own.or_else(|| topic.cloned()).ok_or_else(|| {
+        Failure::input(format!(
+            "{INPUT}:{number}: there is no `topic`\n  help: write it into the line, or name one for all"
+        ))
+    })?;
+    Ok(Some((topic, event)))
 }
 
 /// The lines of an input, without their ends.

@@ -1,6 +1,7 @@
 //! `wasi-pubsub run`
 
 use super::failure::Failure;
+use super::record::Recording;
 use super::reload::Reloading;
 use super::signals::{Hangups, Signals};
 use super::watch::Watch;
@@ -19,6 +20,7 @@ Examples:
   wasi-pubsub run a.wasm b.wasm                these, with the bindings of capabilities.toml
   wasi-pubsub run -c plant.toml billing.wasm
   wasi-pubsub run --watch                      reload when a file changes
+  wasi-pubsub run --record deliveries.jsonl    and write down what becomes of each event
 
 Without capabilities.toml the built-in broker is used: everything may be
 published, and handlers are pushed every topic, without their own events.
@@ -35,6 +37,10 @@ pub(super) struct RunArgs {
     /// Components to run, beside those of the configuration
     #[arg(value_name = "COMPONENT")]
     pub(super) components: Vec<PathBuf>,
+    /// Add each delivery to this file: the event, the verdict and what was published, one JSON
+    /// object a line, as `wasi-pubsub test` reads it
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
     /// Reload when the file of a component or the configuration changes, and wait
@@ -52,7 +58,9 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let watch = args.watch.then(|| Watch::start(plan::files(&args.config, &args.components, None)));
     let planned = plan::load(&host, &args.config, &args.components, None)?;
     planned.announce();
-    let (output, observers) = (guest_output(), Vec::<Arc<dyn Observer>>::new());
+    let recording = args.record.as_deref().map(Recording::begin).transpose()?;
+    let output = guest_output();
+    let observers: Vec<Arc<dyn Observer>> = recording.iter().map(Recording::observer).collect();
     let (setup, in_use) = planned.into_setup(output.clone(), observers.clone(), None)?;
     let service = Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
     let (reloader, reloads) = Reloads::channel(args.watch);
@@ -61,6 +69,9 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     tokio::spawn(reloading.run(hangups));
     let ready = || tracing::info!("ready");
     let outcome = service.run_reloading(signals.first(), ready, reloads).await;
+    if let Some(recording) = recording {
+        recording.finish().await;
+    }
     report(&outcome)
 }
 

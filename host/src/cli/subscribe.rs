@@ -2,8 +2,7 @@
 
 use super::failure::Failure;
 use super::signals::Signals;
-use super::{ConfigArgs, tool};
-use crate::broker::cloudevents;
+use super::{ConfigArgs, lines, tool};
 use crate::broker::{Lease, Qos, Subscription, SubscriptionSettings, TopicFilter, Verdict};
 use clap::Args;
 use std::io::Write;
@@ -112,9 +111,7 @@ fn write_line(line: &[u8]) -> std::io::Result<()> {
 fn line(lease: &Lease, json: bool) -> Vec<u8> {
     let topic = lease.topic().as_str();
     if json {
-        let mut event = cloudevents::to_json(lease.event());
-        event.insert("topic".into(), topic.into());
-        return serde_json::Value::Object(event).to_string().into_bytes();
+        return lines::write(topic, lease.event(), &[], lines::Data::Readable);
     }
     [topic.as_bytes(), b" ", &lease.event().data].concat()
 }

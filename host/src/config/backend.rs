@@ -58,6 +58,16 @@ pub trait ConnectionSettings: Debug + Any + Send + Sync {
     /// # Errors
     /// As [`open`](Self::open).
     fn open_for_tool(&self, client_id: &str) -> Result<Arc<dyn Connection>, BrokerError>;
+
+    /// Opens a connection for one subscription, which the broker keeps for this
+    /// client id as long as it can, and fills while nobody is connected. `None`:
+    /// this kind of broker keeps nothing in that way.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    fn open_kept(&self, _client_id: &str) -> Option<Result<Arc<dyn Connection>, BrokerError>> {
+        None
+    }
 }
 
 /// The backends that a configuration may name.

@@ -25,7 +25,7 @@ const ATTEMPTS_MAX: u64 = 1_000_000;
 const DEDUPE_EVENTS_MAX: u64 = 1_000_000;
 
 /// What goes only with `topic` or `queue`.
-const SUBSCRIPTION_KEYS: [&str; 15] = [
+const SUBSCRIPTION_KEYS: [&str; 16] = [
     "delivery",
     "group",
     "on_message",
@@ -37,6 +37,7 @@ const SUBSCRIPTION_KEYS: [&str; 15] = [
     "ack_deadline",
     "retry",
     "dead_letter",
+    "keep_dead_letters",
     "on_exhausted",
     "filter",
     "dedupe",
@@ -205,6 +206,7 @@ struct Rest {
     ack_deadline: Option<Located<Duration>>,
     retry: RetryPolicy,
     dead_letter: Option<Located<Topic>>,
+    keep_dead_letters: bool,
     drop: bool,
     order: (Order, Option<Place>),
     event_filter: Option<EventFilter>,
@@ -223,6 +225,7 @@ impl Rest {
         let ack_deadline = section.duration("ack_deadline", MILLISECOND..=DAY);
         let (retry, attempts) = retry(section);
         let (dead_letter, drop) = exhausted(section, scope, attempts);
+        let keep_dead_letters = keep_dead_letters(section);
         let order = order::read(section);
         let event_filter = filter::read(section);
         let dedupe = dedupe(section);
@@ -235,6 +238,7 @@ impl Rest {
             ack_deadline,
             retry,
             dead_letter,
+            keep_dead_letters,
             drop,
             order,
             event_filter,
@@ -264,6 +268,7 @@ impl Rest {
                 None if self.drop => Exhausted::Drop,
                 None => Exhausted::Never,
             },
+            keep_dead_letters: self.keep_dead_letters,
         })
     }
 }
@@ -358,4 +363,16 @@ fn exhausted(
         section.report(&place, Problem::NothingAfterAttempts);
     }
     (dead_letter, drop.is_some_and(|drop| drop.value))
+}
+
+/// Whether the broker is to keep dead letters for `wasi-pubsub dead`.
+fn keep_dead_letters(section: &mut Section<'_>) -> bool {
+    let keep = section.flag("keep_dead_letters");
+    if let Some(Located { place, .. }) = &keep
+        && !section.has("dead_letter")
+    {
+        let reason = "it says what becomes of what is stored there";
+        section.report(place, Problem::Requires { other: "`dead_letter`", reason });
+    }
+    keep.is_none_or(|keep| keep.value)
 }

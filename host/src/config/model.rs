@@ -134,6 +134,9 @@ pub struct SubscriptionConfig {
     pub retry: RetryPolicy,
     /// What becomes of what nobody will handle (`dead_letter`, `on_exhausted`).
     pub exhausted: Exhausted,
+    /// Whether a network broker keeps dead letters until they are collected
+    /// (`keep_dead_letters`, true).
+    pub keep_dead_letters: bool,
 }
 
 /// One `[[component]]`, or one of the command line.

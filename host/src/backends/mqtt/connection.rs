@@ -219,6 +219,21 @@ impl Connection for MqttConnection {
         self.publisher()?.publish(topic, &event, qos).await
     }
 
+    /// A dead letter is for whoever collects it: it is not retained, even where
+    /// its event was.
+    async fn publish_dead_letter(
+        &self,
+        topic: &Topic,
+        mut event: Arc<Event>,
+        qos: Qos,
+        from: Option<&str>,
+    ) -> Result<(), BrokerError> {
+        if mapping::is_retained(&event) {
+            mapping::forget_retained(Arc::make_mut(&mut event));
+        }
+        self.publish(topic, event, qos, from).await
+    }
+
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError> {
         check_filter(&request)?;
         let client_id = self.client_id(&request.label);

@@ -8,15 +8,16 @@
 mod attributes;
 mod json;
 
+pub(super) use attributes::{forget_retained, is_retained};
+
 use super::client::{Packet, Properties, Protocol};
 use super::settings::Format;
+use crate::broker::cloudevents::PARTITION_KEY;
 use crate::broker::{BrokerError, Event, Qos, Topic};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The `type` of an event that was a plain MQTT message.
 pub(super) const PLAIN_KIND: &str = "mqtt.publish";
-/// The attribute of CloudEvents that carries an ordering key.
-const PARTITION_KEY: &str = "partitionkey";
 /// How a content type of structured events begins.
 const STRUCTURED: &str = "application/cloudevents";
 /// The content type of structured events as they are written here.

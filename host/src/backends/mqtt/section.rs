@@ -83,6 +83,16 @@ impl ConnectionSettings for MqttSettings {
         };
         ConnectionSettings::open(&settings, client_id)
     }
+
+    fn open_kept(&self, client_id: &str) -> Option<Result<Arc<dyn Connection>, BrokerError>> {
+        let settings = Self {
+            client_id: Some(client_id.to_owned()),
+            clean_session: false,
+            session_expiry: SESSION_EXPIRY_MAX,
+            ..self.clone()
+        };
+        Some(ConnectionSettings::open(&settings, client_id))
+    }
 }
 
 /// Reads every key, also after one is wrong, so that all of it is reported.

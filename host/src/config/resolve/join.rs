@@ -177,6 +177,7 @@ impl<'a> Join<'a> {
                 settings,
                 delivery,
                 members,
+                keep_dead_letters: config.keep_dead_letters,
             });
         }
     }

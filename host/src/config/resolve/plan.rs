@@ -2,8 +2,8 @@
 
 use super::grants::Grants;
 use super::pulls::PullNames;
-use crate::broker::SubscriptionSettings;
 use crate::broker::driver::Features;
+use crate::broker::{Exhausted, SubscriptionSettings, Topic};
 use crate::config::{ComponentSettings, ConnectionSettings, Delivery};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +54,24 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
+impl Plan {
+    /// The dead-letter topics that a broker is to keep for `wasi-pubsub dead`:
+    /// those of a network broker.
+    #[must_use]
+    pub fn kept_dead_letters(&self, broker: usize) -> Vec<Topic> {
+        let is_kept = |subscription: &&SubscriptionPlan| {
+            subscription.broker == broker
+                && subscription.keep_dead_letters
+                && self.brokers[broker].features.network
+        };
+        let topic = |subscription: &SubscriptionPlan| match &subscription.settings.exhausted {
+            Exhausted::DeadLetter(topic) => Some(topic.clone()),
+            _ => None,
+        };
+        self.subscriptions.iter().filter(is_kept).filter_map(topic).collect()
+    }
+}
+
 /// One broker to open.
 #[derive(Clone, Debug)]
 pub struct BrokerPlan {
@@ -79,6 +97,8 @@ pub struct SubscriptionPlan {
     pub delivery: Delivery,
     /// The components that share it: one for a topic.
     pub members: Vec<usize>,
+    /// Whether its broker is to keep its dead letters until they are collected.
+    pub keep_dead_letters: bool,
 }
 
 /// One component to start.

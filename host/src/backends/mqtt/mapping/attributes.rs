@@ -27,6 +27,16 @@ pub(super) fn is_reserved(name: &str) -> bool {
             .contains(&name)
 }
 
+/// Whether an event is kept for later subscribers, or was.
+pub(in crate::backends::mqtt) fn is_retained(event: &Event) -> bool {
+    event.attribute(RETAIN).is_some()
+}
+
+/// From now on it is an event like any other.
+pub(in crate::backends::mqtt) fn forget_retained(event: &mut Event) {
+    event.attributes.retain(|(name, _)| name != RETAIN);
+}
+
 /// Whether all texts of an event can be properties of a packet.
 pub(super) fn are_portable(event: &Event) -> bool {
     let own = [Some(&event.id), Some(&event.source), Some(&event.kind)];
