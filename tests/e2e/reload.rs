@@ -499,3 +499,23 @@ async fn a_command_that_has_failed_can_be_mended() {
     drain(&mut host).await;
     assert_eq!(printed(&host), ["command | mended"], "with its new file, and only then");
 }
+
+#[tokio::test]
+async fn a_dead_letter_topic_that_a_reload_brings_is_kept() {
+    let mut scene = Scene::mosquitto().await;
+    scene.install("faulty", "handler.wasm");
+    Config::default().write(&scene);
+    let mut host = scene.run();
+    host.wait_for(Err, " ready").await;
+    Config { binding: "dead_letter = \"dead/jobs\"", ..Config::default() }.write(&scene);
+    reload(&mut host, 1).await;
+    scene.publish(&["jobs/0", "-m", "reject no good"], "").await;
+    host.wait_for(Err, "handler failed").await;
+    // The acknowledgement comes after the letter.
+    drain(&mut host).await;
+    scene.broker().idle().await;
+    let mut list = scene.command(&["dead", "list", "--json"]).start();
+    list.expect_exit(0).await;
+    let letters = printed(&list);
+    assert!(letters.len() == 1 && letters[0].contains("no good"), "{letters:?}");
+}
