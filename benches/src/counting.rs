@@ -118,6 +118,10 @@ impl Source for CountingSource {
         self.inner.dropped()
     }
 
+    fn queued(&self) -> usize {
+        self.inner.queued()
+    }
+
     fn stop(&self) {
         self.inner.stop();
     }

@@ -79,6 +79,7 @@ pub async fn start(start: Start, connection: Arc<dyn Connection>) -> Result<Runn
             instance: start.mode,
             instances: start.instances,
             max_concurrency: 64,
+            max_in_flight_bytes: 64 << 20,
             memory_limit: 64 << 20,
             timeout: Duration::from_secs(10),
             wasi: WasiGrants::default(),

@@ -7,3 +7,4 @@ pub mod capability;
 pub mod cli;
 pub mod config;
 pub mod runtime;
+pub mod telemetry;

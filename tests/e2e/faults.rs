@@ -13,6 +13,7 @@ on_each_backend!(
     fresh_instances_handle_one_event_each,
     a_reused_instance_handles_one_event_after_the_other,
     many_events_run_at_once_in_one_asynchronous_instance,
+    a_component_holds_no_more_bytes_than_it_may,
 );
 
 /// Small limits, so that a fault is seen soon.
@@ -150,6 +151,19 @@ async fn many_events_run_at_once_in_one_asynchronous_instance(scene: Scene) {
     drain(&mut host).await;
     assert!(host.lines().contain(Out, "handler | peak 5"));
     assert!(!host.lines().contain(Out, "handler | peak 6"));
+}
+
+async fn a_component_holds_no_more_bytes_than_it_may(scene: Scene) {
+    // Two events are below the bound, the third goes beyond it.
+    let component = "instances = 1\nmax_in_flight_bytes = \"4KiB\"";
+    let event = format!("sleep 300; peak; ok; {}", "x".repeat(1_800));
+    let events = &[event.as_str(); 8];
+    Jobs { guest: "faulty_async", component, events, ..Jobs::default() }.write(&scene);
+    let mut host = scene.run();
+    host.wait_for_count(Out, "handler | peak ", 8).await;
+    drain(&mut host).await;
+    assert!(host.lines().contain(Out, "handler | peak 3"));
+    assert!(!host.lines().contain(Out, "handler | peak 4"));
 }
 
 /// It would trap any instance, so that none is started for it.

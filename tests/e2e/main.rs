@@ -20,4 +20,5 @@ mod restarts;
 mod sandbox;
 mod service;
 mod support;
+mod telemetry;
 mod verdicts;

@@ -55,6 +55,7 @@ impl Scene {
                     instance: InstanceMode::Reuse,
                     instances: 1,
                     max_concurrency: 1,
+                    max_in_flight_bytes: 64 << 20,
                     memory_limit,
                     timeout: DEADLINE,
                     wasi: WasiGrants::default(),

@@ -667,7 +667,7 @@ impl Watched {
                 && window.just_recorded(delivery.stamp.identity);
             let is_dropped = delivery.qos == Qos::AtMostOnce;
             let leaves = matches!(delivery.state, State::Held)
-                && (is_dropped || !returns && !(keeps_repetitions && is_repetition));
+                && (is_dropped || !(returns || keeps_repetitions && is_repetition));
             *dropped += u64::from(leaves && is_dropped);
             !leaves
         });

@@ -84,7 +84,8 @@ impl HostCommand {
         }
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
-            if name_text.starts_with("WASI_PUBSUB_") || name_text == "RUST_LOG" {
+            let configures = ["WASI_PUBSUB_", "OTEL_"].iter().any(|p| name_text.starts_with(p));
+            if configures || name_text == "RUST_LOG" {
                 command.env_remove(&name);
             }
         }

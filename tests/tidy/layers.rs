@@ -5,22 +5,29 @@ use crate::code::{code_only, is_name, line_of, without_tests, words};
 
 /// The layers of the host, and what each may name. ARCHITECTURE.md has the
 /// reasons.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("broker", &[]),
     ("capability", &["broker"]),
     ("config", &["broker"]),
     ("backends", &["broker", "config"]),
     ("runtime", &["broker", "capability"]),
-    ("cli", &["backends", "broker", "capability", "config", "runtime"]),
+    ("telemetry", &["broker", "runtime"]),
+    ("cli", &["backends", "broker", "capability", "config", "runtime", "telemetry"]),
 ];
 
 /// Crates, and the only places that may name them.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("wasmtime", &["capability/", "runtime/"]),
     ("wasmtime_wasi", &["capability/", "runtime/"]),
     ("bindgen", &["capability/bindings.rs"]),
     ("rumqttc", &["backends/mqtt/client"]),
     ("rumqttc_v4", &["backends/mqtt/client"]),
+    ("hyper", &["telemetry/"]),
+    ("hyper_util", &["telemetry/"]),
+    ("prometheus_client", &["telemetry/metrics/"]),
+    ("opentelemetry", &["telemetry/traces/"]),
+    ("opentelemetry_otlp", &["telemetry/traces/"]),
+    ("opentelemetry_sdk", &["telemetry/traces/"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
     ("indicatif", &["cli/"]),

@@ -86,12 +86,18 @@ impl Budget {
         Reservation { budget: self.clone(), bytes }
     }
 
+    /// Whether less than the bound is held.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.bytes_used() < self.bytes_max()
+    }
+
     /// Ready when less than the bound is held. Whoever has polled is woken when
     /// that may be so.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let epoch = self.pollers.epoch();
-            if self.bytes_used() < self.bytes_max() {
+            if self.has_room() {
                 return Poll::Ready(());
             }
             if self.pollers.register(epoch, None, cx.waker()) {

@@ -205,6 +205,13 @@ pub trait Source: Send + Sync + 'static {
     /// How many events were dropped at qos 0 because the buffer was full.
     fn dropped(&self) -> u64;
 
+    /// How many events are there for this subscription and not taken: buffered in
+    /// the driver, or stored, where the broker is in this process. 0 where nothing
+    /// is.
+    fn queued(&self) -> usize {
+        0
+    }
+
     /// Stops taking events from the broker. What is unsettled can still be
     /// settled until the connection is closed. What was buffered goes back to
     /// the broker, and `take` finds nothing any more.

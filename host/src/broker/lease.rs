@@ -2,7 +2,7 @@
 
 use super::delivery::SlotKey;
 use super::driver::Token;
-use super::{BrokerError, Event, Qos, Subscription, Topic};
+use super::{BrokerError, Budget, Event, Qos, Reservation, Subscription, Topic};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -40,6 +40,8 @@ pub struct Lease {
     pub(super) qos: Qos,
     pub(super) isolated: bool,
     pub(super) settled: bool,
+    /// What it takes of the budget of who handles it.
+    pub(super) reservation: Option<Reservation>,
     pub(super) subscription: Arc<Subscription>,
 }
 
@@ -79,6 +81,12 @@ impl Lease {
     #[must_use]
     pub fn is_isolated(&self) -> bool {
         self.isolated
+    }
+
+    /// Counts the event against a budget until the lease is over, even above the
+    /// bound: to be asked with [`Budget::poll_room`] before an event is taken.
+    pub fn count_against(&mut self, budget: &Arc<Budget>) {
+        self.reservation = Some(budget.reserve(self.event.size()));
     }
 
     /// Settles it. Never blocks. Has no effect once the lease is over.

@@ -26,4 +26,8 @@ pub struct Stats {
     /// their turn, for a dead letter to be stored, or for the verdict on another
     /// delivery.
     pub waiting: usize,
+    /// Events in the backend's buffer or store that nobody has taken, or that the
+    /// broker holds back for a retry. Where a group shares a queue, all of the
+    /// queue's.
+    pub queued: usize,
 }

@@ -197,6 +197,7 @@ impl Subscription {
     pub fn stats(&self) -> Stats {
         let mut stats = self.state.lock().deliveries.stats();
         stats.dropped += self.source.dropped();
+        stats.queued = self.source.queued();
         stats
     }
 
@@ -257,6 +258,7 @@ impl Subscription {
             qos: handout.qos,
             isolated: handout.isolated,
             settled: false,
+            reservation: None,
             subscription: self.clone(),
         }
     }

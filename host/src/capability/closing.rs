@@ -4,6 +4,7 @@ use super::links::Links;
 use crate::broker::{BrokerError, Lease, Subscription};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
@@ -84,7 +85,15 @@ impl Taker {
         if self.links.closing().is_closed() {
             return Err(over());
         }
-        self.subscription.try_next()
+        let budget = self.links.budget();
+        if !budget.has_room() {
+            return Ok(None);
+        }
+        let mut lease = self.subscription.try_next()?;
+        if let Some(lease) = &mut lease {
+            lease.count_against(budget);
+        }
+        Ok(lease)
     }
 
     pub(super) async fn next(&self) -> Result<Lease, BrokerError> {
@@ -92,17 +101,30 @@ impl Taker {
             return Ok(lease);
         }
         tokio::select! {
-            lease = self.subscription.next() => lease,
+            lease = self.taken() => lease,
             _ = self.links.closing().closed() => Err(over()),
         }
+    }
+
+    async fn taken(&self) -> Result<Lease, BrokerError> {
+        let budget = self.links.budget();
+        poll_fn(|cx| budget.poll_room(cx)).await;
+        let mut lease = self.subscription.next().await?;
+        lease.count_against(budget);
+        Ok(lease)
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease, BrokerError>> {
         let closing = self.links.closing();
         if !closing.is_closed() {
-            let polled = self.subscription.poll_next(cx);
-            if polled.is_ready() {
-                return polled;
+            let budget = self.links.budget();
+            if budget.poll_room(cx).is_ready()
+                && let Poll::Ready(lease) = self.subscription.poll_next(cx)
+            {
+                return Poll::Ready(lease.map(|mut lease| {
+                    lease.count_against(budget);
+                    lease
+                }));
             }
             self.bell.get_or_insert_with(|| closing.bell()).register(cx.waker());
         }

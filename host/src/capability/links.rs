@@ -1,7 +1,7 @@
 //! What a component is linked to: where it may publish, and what it may pull.
 
 use super::closing::Closing;
-use crate::broker::{Broker, BrokerError, Qos, Subscription, Topic};
+use crate::broker::{Broker, BrokerError, Budget, Qos, Subscription, Topic};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,4 +34,8 @@ pub trait Links: Send + Sync + 'static {
 
     /// Tells when this version of the component is over.
     fn closing(&self) -> &Closing;
+
+    /// What all instances of the component may have in hand together, in bytes.
+    /// Each that takes an event may go beyond it by that one.
+    fn budget(&self) -> &Arc<Budget>;
 }

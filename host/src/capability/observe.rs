@@ -79,15 +79,15 @@ impl Observers {
     /// An event is about to be handled. `None` where nobody wants to know.
     #[must_use]
     pub fn begin(&self, component: &str, lease: &Lease) -> Option<Arc<Observation>> {
-        if self.0.is_empty() {
-            return None;
+        // Nothing is allocated where nobody wants to know, as for most events.
+        let mut handlings: Option<Box<[_]>> = None;
+        for (index, observer) in self.0.iter().enumerate() {
+            if let Some(handling) = observer.handling(component, lease) {
+                let none = || vec![None; self.0.len()].into_boxed_slice();
+                handlings.get_or_insert_with(none)[index] = Some(handling);
+            }
         }
-        let handlings: Box<[_]> =
-            self.0.iter().map(|observer| observer.handling(component, lease)).collect();
-        if handlings.iter().all(Option::is_none) {
-            return None;
-        }
-        Some(Arc::new(Observation { handlings, begun: Instant::now() }))
+        Some(Arc::new(Observation { handlings: handlings?, begun: Instant::now() }))
     }
 
     /// Tells each of a publish: as part of the handling, where the observer

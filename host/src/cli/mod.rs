@@ -19,6 +19,7 @@ mod reload;
 mod run;
 mod signals;
 mod subscribe;
+mod telemetry;
 mod test;
 mod tool;
 mod watch;

@@ -1,10 +1,11 @@
 //! From the configuration and the component files to what the runtime runs.
 
 use super::ConfigArgs;
+use super::dead::Keeping;
 use super::failure::Failure;
-use super::{dead, files};
+use super::files;
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError, Budget, Limits, Order};
+use crate::broker::{Broker, BrokerError, Budget, Limits, Order, Topic};
 use crate::config::{
     self, BrokerPlan, ComponentFacts, ComponentPlan, Config, Delivery, Errors, Instance, Network,
     Plan,
@@ -39,28 +40,36 @@ pub(super) struct InUse {
     max_in_flight_bytes: usize,
 }
 
-/// An open broker.
+/// A broker, and how it is reached.
 #[derive(Clone)]
 struct BrokerInUse {
     plan: BrokerPlan,
     broker: Arc<Broker>,
-    keeper: dead::Keeper,
+    /// What has it keep dead letters; `None` where no other process could ask
+    /// for them.
+    letters: Option<Arc<Keeping>>,
+    /// The dead-letter topics to keep.
+    topics: Vec<Topic>,
 }
 
 impl InUse {
-    /// Has the limits take effect where brokers were taken over.
-    pub(super) fn set_limits(&self) {
+    /// Has it take effect where brokers were taken over.
+    pub(super) fn take_effect(&self) {
         for known in &self.brokers {
             known.broker.set_limits(self.limits.clone());
+            if let Some(keeping) = &known.letters {
+                keeping.keep(known.topics.clone());
+            }
         }
         self.budget.set_bytes_max(self.max_in_flight_bytes);
     }
 
-    fn broker(&self, wanted: &BrokerPlan) -> Option<&BrokerInUse> {
-        self.brokers.iter().find(|known| {
-            known.plan.backend == wanted.backend
-                && known.plan.connection.same_as(&*wanted.connection)
-        })
+    fn broker(&self, wanted: &BrokerPlan) -> Option<BrokerInUse> {
+        let same = |known: &&BrokerInUse| {
+            let known = &known.plan;
+            known.backend == wanted.backend && known.connection.same_as(&*wanted.connection)
+        };
+        self.brokers.iter().find(same).cloned()
     }
 
     fn code(&self, path: &Path) -> Option<&Code> {
@@ -257,6 +266,11 @@ impl Planned {
         text
     }
 
+    /// The limits of events.
+    pub(super) fn limits(&self) -> Limits {
+        self.config.limits()
+    }
+
     /// Everything that the runtime needs, and what the version after this one can
     /// take over from it. Brokers in use that are reached in the same way are kept;
     /// connections to others are opened, without waiting for brokers.
@@ -276,15 +290,32 @@ impl Planned {
             Some(known) => Arc::clone(&known.budget),
             None => Budget::new(config.max_in_flight_bytes),
         };
-        let mut brokers = Vec::new();
-        for (index, wanted) in plan.brokers.iter().enumerate() {
-            let open = match in_use.and_then(|known| known.broker(wanted)) {
-                Some(known) => known.clone(),
-                None => open(wanted.clone(), &client_id, &limits, &budget)?,
-            };
-            open.keeper.keep(plan.kept_dead_letters(index));
-            brokers.push(open);
-        }
+        let letters: Vec<_> =
+            (0..plan.brokers.len()).map(|index| plan.kept_dead_letters(index)).collect();
+        let open = |(wanted, letters): (BrokerPlan, Vec<Topic>)| {
+            if let Some(known) = in_use.and_then(|known| known.broker(&wanted)) {
+                if let Some(keeping) = &known.letters {
+                    keeping.keep_also(&letters);
+                }
+                return Ok(BrokerInUse { plan: wanted, topics: letters, ..known });
+            }
+            let mut connection = wanted
+                .connection
+                .open(&client_id)
+                .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
+            let mut keeping = None;
+            if wanted.features.network {
+                let settings = Arc::clone(&wanted.connection);
+                let wrapped = Keeping::new(connection, settings, letters.clone());
+                connection = wrapped.clone();
+                keeping = Some(wrapped);
+            }
+            let (id, limits, budget) = (wanted.id.clone(), limits.clone(), budget.clone());
+            let broker = Broker::with_budget(id, connection, limits, budget);
+            Ok(BrokerInUse { plan: wanted, broker, letters: keeping, topics: letters })
+        };
+        let brokers = plan.brokers.into_iter().zip(letters);
+        let brokers = brokers.map(open).collect::<Result<Vec<_>, Failure>>()?;
         let subscriptions = plan
             .subscriptions
             .into_iter()
@@ -315,23 +346,6 @@ impl Planned {
         };
         Ok((setup, in_use))
     }
-}
-
-fn open(
-    plan: BrokerPlan,
-    client_id: &str,
-    limits: &Limits,
-    budget: &Arc<Budget>,
-) -> Result<BrokerInUse, Failure> {
-    let connection = plan
-        .connection
-        .open(client_id)
-        .map_err(|error| Failure::input(format!("broker {}: {error}", plan.id)))?;
-    let keeper = dead::Keeper::new(&plan.connection);
-    let connection = keeper.keeping(connection);
-    let broker =
-        Broker::with_budget(plan.id.clone(), connection, limits.clone(), Arc::clone(budget));
-    Ok(BrokerInUse { plan, broker, keeper })
 }
 
 fn component(plan: ComponentPlan, code: Code) -> ComponentSetup {
@@ -366,6 +380,7 @@ pub(super) fn settings(from: &config::ComponentSettings) -> ComponentSettings {
         instance: instance_mode(from.instance),
         instances: from.instances,
         max_concurrency: from.max_concurrency,
+        max_in_flight_bytes: from.max_in_flight_bytes,
         memory_limit: from.memory_limit,
         timeout: from.timeout,
         wasi: WasiGrants {

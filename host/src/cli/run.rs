@@ -4,9 +4,10 @@ use super::failure::Failure;
 use super::record::Recording;
 use super::reload::Reloading;
 use super::signals::{Hangups, Signals};
+use super::telemetry::TelemetryArgs;
 use super::watch::Watch;
 use super::{ConfigArgs, plan};
-use crate::runtime::{GuestStream, Host, Observer, Outcome, Output, Reloads, Service};
+use crate::runtime::{GuestStream, Host, Outcome, Output, Reloads, Service};
 use clap::Args;
 use std::io::Write;
 use std::path::PathBuf;
@@ -19,8 +20,9 @@ Examples:
   wasi-pubsub run                              the components of capabilities.toml
   wasi-pubsub run a.wasm b.wasm                these, with the bindings of capabilities.toml
   wasi-pubsub run -c plant.toml billing.wasm
-  wasi-pubsub run --watch                      reload when a file changes
+  wasi-pubsub run --metrics 127.0.0.1:9464     with metrics and health for operators
   wasi-pubsub run --record deliveries.jsonl    and write down what becomes of each event
+  wasi-pubsub run --watch                      reload when a file changes
 
 Without capabilities.toml the built-in broker is used: everything may be
 published, and handlers are pushed every topic, without their own events.
@@ -47,6 +49,8 @@ pub(super) struct RunArgs {
     /// for that when all commands have ended
     #[arg(short, long)]
     watch: bool,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
@@ -58,17 +62,22 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let watch = args.watch.then(|| Watch::start(plan::files(&args.config, &args.components, None)));
     let planned = plan::load(&host, &args.config, &args.components, None)?;
     planned.announce();
+    let mut telemetry = args.telemetry.open().await?;
     let recording = args.record.as_deref().map(Recording::begin).transpose()?;
+    // What is recorded is what the guest published, before anything is added to it.
+    let mut observers: Vec<_> = recording.iter().map(Recording::observer).collect();
+    observers.extend(telemetry.observers(planned.limits()));
     let output = guest_output();
-    let observers: Vec<Arc<dyn Observer>> = recording.iter().map(Recording::observer).collect();
     let (setup, in_use) = planned.into_setup(output.clone(), observers.clone(), None)?;
     let service = Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
+    let _serving = telemetry.serve(service.status());
     let (reloader, reloads) = Reloads::channel(args.watch);
     let in_use = Arc::new(in_use);
     let reloading = Reloading { host, args, in_use, output, observers, reloader, watch };
     tokio::spawn(reloading.run(hangups));
     let ready = || tracing::info!("ready");
     let outcome = service.run_reloading(signals.first(), ready, reloads).await;
+    telemetry.finish().await;
     if let Some(recording) = recording {
         recording.finish().await;
     }

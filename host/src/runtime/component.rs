@@ -34,6 +34,9 @@ pub struct ComponentSettings {
     pub instances: usize,
     /// The most events at once in one instance of an asynchronous handler.
     pub max_concurrency: usize,
+    /// The most bytes of events that all instances have in hand together. Each
+    /// that takes an event may go beyond it by that one.
+    pub max_in_flight_bytes: usize,
     /// The most bytes of all linear memories of one instance together.
     pub memory_limit: usize,
     /// The longest time that one event may take. A command has none.

@@ -1,6 +1,6 @@
 //! Where the workers of one component take their events from.
 
-use crate::broker::{BrokerError, Lease, Subscription};
+use crate::broker::{BrokerError, Budget, Lease, Subscription};
 use crate::capability::Closing;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -41,6 +41,7 @@ pub(super) struct Inbox {
     last: Option<BrokerError>,
     ends: Arc<Ends>,
     closing: Arc<Closing>,
+    budget: Arc<Budget>,
     /// Rings when this version of the component is over.
     bell: Arc<AtomicWaker>,
 }
@@ -50,9 +51,10 @@ impl Inbox {
         subscriptions: Vec<Arc<Subscription>>,
         ends: Arc<Ends>,
         closing: Arc<Closing>,
+        budget: Arc<Budget>,
     ) -> Self {
         let bell = closing.bell();
-        Self { subscriptions, turn: 0, last: None, ends, closing, bell }
+        Self { subscriptions, turn: 0, last: None, ends, closing, budget, bell }
     }
 
     /// The next event of any subscription.
@@ -64,17 +66,23 @@ impl Inbox {
         if self.closing.is_closed() {
             return Poll::Ready(Err(over()));
         }
-        match self.look(cx) {
+        let found =
+            if self.budget.poll_room(cx).is_ready() { self.look(cx) } else { Poll::Pending };
+        match found {
             Poll::Ready(Ok(lease)) if self.closing.is_closed() => {
                 // It may have come after the end: it is for the next version.
                 lease.give_back(false);
                 Poll::Ready(Err(over()))
             }
+            Poll::Ready(Ok(mut lease)) => {
+                lease.count_against(&self.budget);
+                Poll::Ready(Ok(lease))
+            }
             Poll::Pending => {
                 self.bell.register(cx.waker());
                 if self.closing.is_closed() { Poll::Ready(Err(over())) } else { Poll::Pending }
             }
-            found => found,
+            ended @ Poll::Ready(Err(_)) => ended,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::opening::Opening;
 use super::setup::{Grant, Grants};
-use crate::broker::{Broker, BrokerError, Subscription};
+use crate::broker::{Broker, BrokerError, Budget, Subscription};
 use crate::capability::{Closing, Links, Route};
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ pub(super) struct ComponentLinks {
     name: String,
     reach: RwLock<Reach>,
     closing: Arc<Closing>,
+    budget: Arc<Budget>,
 }
 
 /// What it may publish and pull. A reload changes it under a component that is
@@ -24,9 +25,13 @@ pub(super) struct Reach {
 }
 
 impl ComponentLinks {
-    pub(super) fn new(name: &str, reach: Reach) -> Arc<Self> {
-        let (reach, closing) = (RwLock::new(reach), Arc::default());
-        Arc::new(Self { name: name.to_owned(), reach, closing })
+    pub(super) fn new(name: &str, reach: Reach, max_in_flight_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.to_owned(),
+            reach: RwLock::new(reach),
+            closing: Arc::default(),
+            budget: Budget::new(max_in_flight_bytes),
+        })
     }
 
     pub(super) fn set_reach(&self, reach: Reach) {
@@ -67,5 +72,9 @@ impl Links for ComponentLinks {
 
     fn closing(&self) -> &Closing {
         &self.closing
+    }
+
+    fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 }

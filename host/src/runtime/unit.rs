@@ -10,7 +10,7 @@ use super::opening::Opening;
 use super::setup::{ComponentSetup, StartError};
 use super::worker::Worker;
 use crate::broker::Broker;
-use crate::capability::{HandlerExport, Observers};
+use crate::capability::{HandlerExport, Links, Observers};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,7 +91,8 @@ impl Unit {
         previous: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, StartError> {
         let part = wanted.setup;
-        let links = ComponentLinks::new(&part.name, wanted.reach());
+        let links =
+            ComponentLinks::new(&part.name, wanted.reach(), part.settings.max_in_flight_bytes);
         let component = Component::new(
             host,
             &part.code,
@@ -258,7 +259,12 @@ impl Unit {
             let worker = Worker {
                 component: Arc::clone(&self.component),
                 export,
-                inbox: Inbox::new(pushed.clone(), Arc::clone(ends), Arc::clone(closing)),
+                inbox: Inbox::new(
+                    pushed.clone(),
+                    Arc::clone(ends),
+                    Arc::clone(closing),
+                    Arc::clone(self.links.budget()),
+                ),
                 recovery: Arc::clone(&recovery),
             };
             workers.spawn(worker.serve());

@@ -36,15 +36,24 @@ pub(crate) async fn every_outcome_is_counted(h: &dyn Harness) {
     publish(&broker, "t", ["waits"]).await;
     take_id(&subscription, "waits").await.settle(retry(Some(DEADLINE)));
 
+    // What waits for a retry is queued again where the broker holds it back.
+    let before = subscription.stats().queued;
+    publish(&broker, "t", ["queued-0", "queued-1"]).await;
+    counts(&subscription, "two more queued", |s| s.queued == before + 2).await;
+    handle(&subscription, "queued-0").await;
+    counts(&subscription, "one more queued", |s| s.queued == before + 1).await;
+    handle(&subscription, "queued-1").await;
+
     let stats = subscription.stats();
-    assert_eq!(stats.received, 9, "{stats:?}");
+    assert_eq!(stats.queued, before, "{stats:?}");
+    assert_eq!(stats.received, 11, "{stats:?}");
     assert_eq!(stats.rejected, 1, "{stats:?}");
     assert_eq!(stats.dead_lettered, 2, "{stats:?}");
     assert_eq!(stats.expired, 1, "{stats:?}");
     assert_eq!(stats.dropped, 0, "{stats:?}");
     assert_eq!(stats.in_flight, 1, "{stats:?}");
-    assert_eq!(stats.acked, 2, "{stats:?}");
+    assert_eq!(stats.acked, 4, "{stats:?}");
     confirm(in_hand, Verdict::Ack).await;
     let stats = subscription.stats();
-    assert_eq!((stats.acked, stats.in_flight), (3, 0), "{stats:?}");
+    assert_eq!((stats.acked, stats.in_flight), (5, 0), "{stats:?}");
 }

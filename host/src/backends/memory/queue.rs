@@ -74,6 +74,12 @@ impl Queue {
         tell(&told);
     }
 
+    /// How many events nobody has taken, or has given back.
+    pub(super) fn queued(&self) -> usize {
+        let state = self.state.lock();
+        state.fresh.len() + state.returned.len() + state.delayed.len()
+    }
+
     /// Nothing goes in or out any more.
     pub(super) fn close(&self) {
         let told = {

@@ -55,6 +55,10 @@ impl Source for QueueSource {
         self.member.dropped()
     }
 
+    fn queued(&self) -> usize {
+        self.queue.queued()
+    }
+
     fn stop(&self) {
         if self.queue.group.is_none() && !self.replaced.load(Ordering::Acquire) {
             self.shared.unroute(&self.queue);

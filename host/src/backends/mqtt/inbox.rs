@@ -322,6 +322,10 @@ impl Inbox {
         self.dropped
     }
 
+    pub(super) fn queued(&self) -> usize {
+        self.ready.len()
+    }
+
     // What the core says.
 
     /// See `Source::take`.

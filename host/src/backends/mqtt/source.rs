@@ -442,6 +442,10 @@ impl Source for MqttSource {
         self.shared.inbox.lock().dropped()
     }
 
+    fn queued(&self) -> usize {
+        self.shared.inbox.lock().queued()
+    }
+
     fn stop(&self) {
         self.shared.stop();
         self.shared.control.touch();

@@ -11,7 +11,7 @@ use crate::broker::{BrokerError, Budget, Event, Qos, Share, Topic, TopicFilter};
 use crate::config::ConnectionSettings;
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -25,43 +25,63 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the farewell of a session may take.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
-/// The dead-letter topics of one broker that are kept.
-#[derive(Clone)]
-pub(in crate::cli) struct Keeper {
-    settings: Arc<dyn ConnectionSettings>,
-    kept: Arc<RwLock<Vec<Arc<Kept>>>>,
-}
-
-impl Keeper {
-    /// Keeps nothing yet.
-    pub(in crate::cli) fn new(settings: &Arc<dyn ConnectionSettings>) -> Self {
-        Self { settings: Arc::clone(settings), kept: Arc::default() }
-    }
-
-    /// Keeps these topics as well. What was kept is kept until the process ends.
-    pub(in crate::cli) fn keep(&self, topics: impl IntoIterator<Item = Topic>) {
-        let mut kept = self.kept.write();
-        for topic in topics {
-            if kept.iter().all(|kept| kept.topic != topic) {
-                let settings = Arc::clone(&self.settings);
-                kept.push(Arc::new(Kept { topic, settings, made: Mutex::default() }));
-            }
-        }
-    }
-
-    /// The connection of the broker, with sessions that keep the dead letters. A
-    /// broker inside the process has none.
-    pub(in crate::cli) fn keeping(&self, inner: Arc<dyn Connection>) -> Arc<dyn Connection> {
-        if !inner.features().network {
-            return inner;
-        }
-        Arc::new(Keeping { inner, kept: Arc::clone(&self.kept) })
-    }
-}
-
-struct Keeping {
+/// The connection of a broker, with sessions that keep dead letters.
+pub(in crate::cli) struct Keeping {
     inner: Arc<dyn Connection>,
-    kept: Arc<RwLock<Vec<Arc<Kept>>>>,
+    settings: Arc<dyn ConnectionSettings>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Vec<Arc<Kept>>,
+    /// The broker was reached.
+    reached: bool,
+}
+
+impl Keeping {
+    /// A connection that keeps the dead letters of these topics.
+    pub(in crate::cli) fn new(
+        inner: Arc<dyn Connection>,
+        settings: Arc<dyn ConnectionSettings>,
+        topics: Vec<Topic>,
+    ) -> Arc<Self> {
+        let keeping = Self { inner, settings, state: Mutex::default() };
+        keeping.keep(topics);
+        Arc::new(keeping)
+    }
+
+    /// Keeps the dead letters of these topics, instead of those before. What was
+    /// collected stays at the broker.
+    pub(in crate::cli) fn keep(&self, topics: Vec<Topic>) {
+        let mut state = self.state.lock();
+        let mut before = std::mem::take(&mut state.kept);
+        for topic in topics {
+            if state.kept.iter().any(|kept| kept.topic == topic) {
+                continue;
+            }
+            let known = before.iter().position(|kept| kept.topic == topic);
+            let kept = known.map(|index| before.swap_remove(index)).unwrap_or_else(|| {
+                let settings = Arc::clone(&self.settings);
+                Arc::new(Kept { topic, settings, made: Mutex::default() })
+            });
+            if state.reached {
+                let _under_way = kept.begin();
+            }
+            state.kept.push(kept);
+        }
+    }
+
+    /// As [`keep`](Self::keep), beside those before: for a version that may be
+    /// refused.
+    pub(in crate::cli) fn keep_also(&self, topics: &[Topic]) {
+        let before = self.state.lock().kept.iter().map(|kept| kept.topic.clone()).collect();
+        self.keep([before, topics.to_vec()].concat());
+    }
+
+    fn find(&self, topic: &Topic) -> Option<Arc<Kept>> {
+        self.state.lock().kept.iter().find(|kept| kept.topic == *topic).cloned()
+    }
 }
 
 /// One topic, and its session.
@@ -180,8 +200,7 @@ impl Connection for Keeping {
         qos: Qos,
         from: Option<&str>,
     ) -> Result<(), BrokerError> {
-        let kept = self.kept.read().iter().find(|kept| kept.topic == *topic).cloned();
-        if let Some(kept) = kept {
+        if let Some(kept) = self.find(topic) {
             kept.ensure().await?;
         }
         self.inner.publish_dead_letter(topic, event, qos, from).await
@@ -190,9 +209,12 @@ impl Connection for Keeping {
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError> {
         let source = self.inner.subscribe(request).await?;
         // Not before the broker was reached: one outage is one line in the log.
-        for kept in &*self.kept.read() {
+        let mut state = self.state.lock();
+        state.reached = true;
+        for kept in &state.kept {
             let _under_way = kept.begin();
         }
+        drop(state);
         Ok(source)
     }
 

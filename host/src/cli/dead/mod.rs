@@ -13,7 +13,7 @@ mod redrive;
 mod select;
 mod spool;
 
-pub(super) use keep::Keeper;
+pub(super) use keep::Keeping;
 
 use super::failure::Failure;
 use super::{ConfigArgs, files, lines};
