@@ -475,3 +475,47 @@ async fn a_reload_can_mend_a_start_that_waits() {
     drain(&mut host).await;
     each_once(&host, 1);
 }
+
+/// With `--watch` the host waits for a new version when all commands have ended.
+#[tokio::test]
+async fn a_command_that_has_failed_can_be_mended() {
+    let scene = Scene::memory();
+    let write = |step: &str| {
+        scene.write(&format!(
+            "specversion = \"0.2\"\n[[capability]]\nname = \"pubsub.memory\"\n\
+             [[capability.config]]\n[[component]]\nname = \"command\"\n\
+             path = \"command.wasm\"\nargs = [\"{step}\"]\n"
+        ));
+    };
+    scene.install("faulty-command", "command.wasm");
+    write("fail on purpose");
+    let mut host = scene.command(&["run", "--watch"]).start();
+    host.wait_for(Err, "everything has ended; waiting for a change").await;
+    write("print another");
+    host.wait_for(Err, "component `command` replaced").await;
+    write("print mended");
+    std::fs::write(scene.folder().join("command.wasm"), other_bytes("faulty-command")).unwrap();
+    host.wait_for(Out, "command | mended").await;
+    drain(&mut host).await;
+    assert_eq!(printed(&host), ["command | mended"], "with its new file, and only then");
+}
+
+#[tokio::test]
+async fn a_dead_letter_topic_that_a_reload_brings_is_kept() {
+    let mut scene = Scene::mosquitto().await;
+    scene.install("faulty", "handler.wasm");
+    Config::default().write(&scene);
+    let mut host = scene.run();
+    host.wait_for(Err, " ready").await;
+    Config { binding: "dead_letter = \"dead/jobs\"", ..Config::default() }.write(&scene);
+    reload(&mut host, 1).await;
+    scene.publish(&["jobs/0", "-m", "reject no good"], "").await;
+    host.wait_for(Err, "handler failed").await;
+    // The acknowledgement comes after the letter.
+    drain(&mut host).await;
+    scene.broker().idle().await;
+    let mut list = scene.command(&["dead", "list", "--json"]).start();
+    list.expect_exit(0).await;
+    let letters = printed(&list);
+    assert!(letters.len() == 1 && letters[0].contains("no good"), "{letters:?}");
+}

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use testkit::{DEADLINE, eventually, within};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use wasi_pubsub::backends::memory;
 use wasi_pubsub::broker::{
     Broker, BrokerError, Event, Limits, Qos, SubscriptionSettings, Topic, TopicFilter,
 };
 use wasi_pubsub::runtime::{
-    Code, ComponentSettings, ComponentSetup, Grant, Grants, Host, InstanceMode, Output, Phase,
-    Reloads, Service, Setup, Status, SubscriptionSetup, WasiGrants,
+    Code, ComponentSettings, ComponentSetup, Grant, Grants, Host, InstanceMode, Outcome, Output,
+    Phase, Reloader, Reloads, Service, Setup, Status, SubscriptionSetup, WasiGrants,
 };
 
 struct Nothing;
@@ -26,10 +27,20 @@ impl Grants for Nothing {
 struct Scene {
     host: Host,
     broker: Arc<Broker>,
+    other: Arc<Broker>,
 }
 
 impl Scene {
-    /// Components by name, guest and memory limit, each with a topic of its name.
+    fn new() -> Self {
+        let open = |name| {
+            let bounds = memory::Settings { queue_events_max: 2, ..memory::Settings::default() };
+            Broker::new(name, memory::open_with(bounds), Limits::default())
+        };
+        Self { host: Host::new().unwrap(), broker: open("broker"), other: open("other") }
+    }
+
+    /// Components by name, guest and memory limit, each with a topic of its name
+    /// at the first broker.
     fn setup(&self, components: &[(&str, &str, usize)]) -> Setup {
         let subscriptions = components.iter().enumerate().map(|(index, (name, ..))| {
             let settings = SubscriptionSettings::new(TopicFilter::new(name).unwrap());
@@ -54,7 +65,7 @@ impl Scene {
             }
         });
         Setup {
-            brokers: vec![self.broker.clone()],
+            brokers: vec![self.broker.clone(), self.other.clone()],
             subscriptions: subscriptions.collect(),
             components: components.collect(),
             drain: Duration::from_secs(5),
@@ -64,9 +75,13 @@ impl Scene {
     }
 
     async fn publish(&self, topic: &str) {
+        self.publish_to(&self.broker, topic).await;
+    }
+
+    async fn publish_to(&self, broker: &Broker, topic: &str) {
         let event = Event { kind: "test".into(), data: "ok".into(), ..Event::default() };
         let topic = Topic::new(topic).unwrap();
-        self.broker.publish("tester", &topic, event, Qos::AtLeastOnce, DEADLINE).await.unwrap();
+        broker.publish("tester", &topic, event, Qos::AtLeastOnce, DEADLINE).await.unwrap();
     }
 }
 
@@ -81,12 +96,15 @@ fn acked(status: &Status, index: usize) -> u64 {
     status.subscriptions()[index].subscription().map_or(0, |s| s.stats().acked)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_known_of_a_service_follows_its_reloads() {
-    let broker = Broker::new("memory", memory::open(), Limits::default());
-    let scene = Scene { host: Host::new().unwrap(), broker };
-    let (a, a2) = (("a", "faulty", 16 * MIB), ("a", "receiver", 16 * MIB));
-    let service = Service::new(&scene.host, scene.setup(&[a])).unwrap();
+struct Running {
+    status: Arc<Status>,
+    reloader: Reloader,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Outcome>,
+}
+
+async fn start(scene: &Scene, setup: Setup) -> Running {
+    let service = Service::new(&scene.host, setup).unwrap();
     let status = service.status().clone();
     let (reloader, reloads) = Reloads::channel(false);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -97,6 +115,14 @@ async fn what_is_known_of_a_service_follows_its_reloads() {
         service.run_reloading(stop, move || ready.send(()).unwrap(), reloads).await
     });
     within("the service to be ready", is_ready).await.unwrap();
+    Running { status, reloader, stop, running }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_of_a_service_follows_its_reloads() {
+    let scene = Scene::new();
+    let (a, a2) = (("a", "faulty", 16 * MIB), ("a", "receiver", 16 * MIB));
+    let Running { status, reloader, stop, running } = start(&scene, scene.setup(&[a])).await;
     assert_eq!(status.phase(), Phase::Ready);
     scene.publish("a").await;
     eventually(DEADLINE, "the first is handled", || acked(&status, 0) == 1).await;
@@ -135,4 +161,25 @@ async fn what_is_known_of_a_service_follows_its_reloads() {
     assert!(within("the end", running).await.unwrap().is_ok());
     assert_eq!(status.phase(), Phase::Stopping);
     assert!(reloader.reload(scene.setup(&[good])).await.is_err(), "nothing runs any more");
+}
+
+/// What it leaves behind would fill up, and hold up who publishes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_moves_to_another_broker_leaves_nothing_behind() {
+    let scene = Scene::new();
+    let a = ("a", "faulty", 16 * MIB);
+    let Running { status, reloader, stop, running } = start(&scene, scene.setup(&[a])).await;
+    scene.publish("a").await;
+    eventually(DEADLINE, "the first is handled", || acked(&status, 0) == 1).await;
+    let mut moved = scene.setup(&[a]);
+    moved.subscriptions[0].broker = 1;
+    within("a reload", reloader.reload(moved)).await.unwrap();
+    for _ in 0..10 {
+        scene.publish("a").await;
+    }
+    assert_eq!(acked(&status, 0), 0, "nobody listens there any more");
+    scene.publish_to(&scene.other, "a").await;
+    eventually(DEADLINE, "the next is handled", || acked(&status, 0) == 1).await;
+    stop.send(()).unwrap();
+    assert!(within("the end", running).await.unwrap().is_ok());
 }

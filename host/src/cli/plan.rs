@@ -48,13 +48,18 @@ struct BrokerInUse {
     /// What has it keep dead letters; `None` where no other process could ask
     /// for them.
     letters: Option<Arc<Keeping>>,
+    /// The dead-letter topics to keep.
+    topics: Vec<Topic>,
 }
 
 impl InUse {
-    /// Has the limits take effect where brokers were taken over.
-    pub(super) fn set_limits(&self) {
+    /// Has it take effect where brokers were taken over.
+    pub(super) fn take_effect(&self) {
         for known in &self.brokers {
             known.broker.set_limits(self.limits.clone());
+            if let Some(keeping) = &known.letters {
+                keeping.keep(known.topics.clone());
+            }
         }
         self.budget.set_bytes_max(self.max_in_flight_bytes);
     }
@@ -290,9 +295,9 @@ impl Planned {
         let open = |(wanted, letters): (BrokerPlan, Vec<Topic>)| {
             if let Some(known) = in_use.and_then(|known| known.broker(&wanted)) {
                 if let Some(keeping) = &known.letters {
-                    keeping.keep(letters);
+                    keeping.keep_also(&letters);
                 }
-                return Ok(BrokerInUse { plan: wanted, ..known });
+                return Ok(BrokerInUse { plan: wanted, topics: letters, ..known });
             }
             let mut connection = wanted
                 .connection
@@ -300,13 +305,14 @@ impl Planned {
                 .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
             let mut keeping = None;
             if wanted.features.network {
-                let wrapped = Keeping::new(connection, Arc::clone(&wanted.connection), letters);
+                let settings = Arc::clone(&wanted.connection);
+                let wrapped = Keeping::new(connection, settings, letters.clone());
                 connection = wrapped.clone();
                 keeping = Some(wrapped);
             }
             let (id, limits, budget) = (wanted.id.clone(), limits.clone(), budget.clone());
             let broker = Broker::with_budget(id, connection, limits, budget);
-            Ok(BrokerInUse { plan: wanted, broker, letters: keeping })
+            Ok(BrokerInUse { plan: wanted, broker, letters: keeping, topics: letters })
         };
         let brokers = plan.brokers.into_iter().zip(letters);
         let brokers = brokers.map(open).collect::<Result<Vec<_>, Failure>>()?;

@@ -60,7 +60,7 @@ impl Reloading {
             Err(ReloadError::Stopping) => return Ok(None),
             Err(error) => return Err(Failure::run(error.to_string())),
         };
-        in_use.set_limits();
+        in_use.take_effect();
         self.in_use = Arc::new(in_use);
         Ok(Some(changes))
     }

@@ -50,7 +50,10 @@ impl Signals {
 
     #[cfg(not(unix))]
     async fn next(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = self.hangups.terminal_gone() => {}
+        }
     }
 
     /// Resolves at the first signal, and makes the second one final.

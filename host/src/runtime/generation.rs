@@ -7,6 +7,7 @@ use super::setup::{Setup, StartError};
 use super::status::Status;
 use super::unit::{Gate, Unit, Wanted};
 use crate::broker::Broker;
+use crate::broker::driver::Parting;
 use crate::capability::Observers;
 use std::fmt;
 use std::sync::Arc;
@@ -140,6 +141,28 @@ impl Difference {
             same_label(&gone, opening) || arrives && !leaving.is_empty()
         });
         Self { retired, replaced, removed, beside, after, leaving, changes }
+    }
+
+    /// What becomes of a subscription of the old generation whose label is still
+    /// wanted, or of the new one where that is given up: its events are for its
+    /// counterpart, if that is at the same broker, or at one that is reached in
+    /// another way.
+    pub(super) fn parting(&self, opening: &Opening) -> Parting {
+        let at_same = |other: &&Arc<Opening>| {
+            other.settings.label == opening.settings.label
+                && Arc::ptr_eq(&other.broker, &opening.broker)
+        };
+        let leaves = self.leaving.iter().any(|broker| Arc::ptr_eq(broker, &opening.broker));
+        let counterparts = if self.after.iter().any(|o| std::ptr::eq(&**o, opening)) {
+            &self.replaced
+        } else {
+            &self.after
+        };
+        if leaves || counterparts.iter().any(|other| at_same(&other)) {
+            Parting::Replaced
+        } else {
+            Parting::Removed
+        }
     }
 
     /// Whether something has to end before its successor can be opened.

@@ -119,7 +119,7 @@ impl Service {
     /// Ends what stands in the way of what is to be opened.
     async fn make_room(&self, difference: &Difference, deadline: Instant) {
         retire(&difference.retired, deadline);
-        part(&difference.replaced, Parting::Replaced, deadline).await;
+        part_each(&difference.replaced, difference, deadline).await;
         if !difference.leaving.is_empty() {
             // Under the same name as before, a new connection would take the place
             // of the old one, which must be done with its work.
@@ -131,7 +131,7 @@ impl Service {
     /// Runs the generation before again, as far as it was ended.
     async fn bring_back(&mut self, difference: &Difference) {
         part(&difference.beside, Parting::Removed, Instant::now()).await;
-        part(&difference.after, Parting::Replaced, Instant::now()).await;
+        part_each(&difference.after, difference, Instant::now()).await;
         let setup = self.current.setup.clone();
         // It was linked before.
         let Ok(again) = Generation::link(&self.host, setup, Some(&self.current)) else { return };
@@ -187,6 +187,10 @@ fn retire(units: &[Arc<Unit>], deadline: Instant) {
 
 async fn part(openings: &[Arc<Opening>], parting: Parting, deadline: Instant) {
     join_all(openings.iter().map(|opening| opening.part(parting, deadline))).await;
+}
+
+async fn part_each(openings: &[Arc<Opening>], difference: &Difference, deadline: Instant) {
+    join_all(openings.iter().map(|o| o.part(difference.parting(o), deadline))).await;
 }
 
 async fn open(openings: &[Arc<Opening>]) -> Result<(), ReloadError> {

@@ -72,6 +72,13 @@ impl Keeping {
         }
     }
 
+    /// As [`keep`](Self::keep), beside those before: for a version that may be
+    /// refused.
+    pub(in crate::cli) fn keep_also(&self, topics: &[Topic]) {
+        let before = self.state.lock().kept.iter().map(|kept| kept.topic.clone()).collect();
+        self.keep([before, topics.to_vec()].concat());
+    }
+
     fn find(&self, topic: &Topic) -> Option<Arc<Kept>> {
         self.state.lock().kept.iter().find(|kept| kept.topic == *topic).cloned()
     }
