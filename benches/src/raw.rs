@@ -184,7 +184,7 @@ impl Guest {
         let state = State { table: ResourceTable::new(), wasi: WasiCtx::builder().build() };
         let mut store = Store::new(self.pre.engine(), state);
         let instance = self.pre.instantiate_async(&mut store).await?;
-        let function = instance.get_typed_func(&mut store, &self.interface)?;
+        let function = instance.get_typed_func(&mut store, self.interface)?;
         Ok((store, function))
     }
 

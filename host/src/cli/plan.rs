@@ -71,10 +71,6 @@ impl InUse {
         };
         self.brokers.iter().find(same).cloned()
     }
-
-    fn code(&self, path: &Path) -> Option<&Code> {
-        self.components.iter().find(|(known, _)| known == path).map(|(_, code)| code)
-    }
 }
 
 /// Reads the configuration, loads every component, and joins the two. Everything
@@ -166,8 +162,9 @@ fn load_components(
     let (mut codes, mut facts, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for component in &config.components {
         let mode = instance_mode(component.settings.instance);
-        let known = in_use.and_then(|in_use| in_use.code(&component.path));
-        let loaded = Code::reload(host, cache.as_ref(), &component.path, mode, known);
+        let in_use = in_use.into_iter().flat_map(|known| &known.components);
+        let known = codes.iter().chain(in_use.map(|(_, code)| code));
+        let loaded = Code::load_among(host, cache.as_ref(), &component.path, mode, known);
         let loaded = loaded.and_then(|code| {
             // What is not there at all is reported in other words.
             if code.interfaces().foreign.is_empty() {

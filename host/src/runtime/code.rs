@@ -82,25 +82,25 @@ impl Code {
         path: &Path,
         mode: InstanceMode,
     ) -> Result<Self, LoadError> {
-        Self::reload(host, cache, path, mode, None)
+        Self::load_among(host, cache, path, mode, [])
     }
 
-    /// As [`load`](Self::load), unless the file has what an earlier version was
-    /// made from: then it is that.
+    /// As [`load`](Self::load), unless the file has what one of these was made
+    /// from: then it is that one, and takes no memory of its own.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn reload(
+    pub fn load_among<'a>(
         host: &Host,
         cache: Option<&CodeCache>,
         path: &Path,
         mode: InstanceMode,
-        earlier: Option<&Self>,
+        known: impl IntoIterator<Item = &'a Self>,
     ) -> Result<Self, LoadError> {
         let bytes = std::fs::read(path).map_err(LoadError::Unreadable)?;
         let hash = Sha256::digest(&bytes).into();
-        if let Some(earlier) = earlier.filter(|e| (e.mode, e.hash) == (mode, hash)) {
-            return Ok(earlier.clone());
+        if let Some(same) = known.into_iter().find(|code| (code.mode, code.hash) == (mode, hash)) {
+            return Ok(same.clone());
         }
         check_kind(&bytes)?;
         let mut refused = None;
