@@ -86,18 +86,12 @@ impl Budget {
         Reservation { budget: self.clone(), bytes }
     }
 
-    /// Whether less than the bound is held.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.bytes_used() < self.bytes_max()
-    }
-
     /// Ready when less than the bound is held. Whoever has polled is woken when
     /// that may be so.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let epoch = self.pollers.epoch();
-            if self.has_room() {
+            if self.bytes_used() < self.bytes_max() {
                 return Poll::Ready(());
             }
             if self.pollers.register(epoch, None, cx.waker()) {

@@ -4,6 +4,10 @@ use super::cloudevents::PARTITION_KEY;
 use super::delivery::DEAD_LETTER_SUBSCRIPTION;
 use bytes::Bytes;
 
+/// The attribute of a dead letter that was published again as the event that it
+/// was: tells the redriving from others.
+pub const DEAD_LETTER_REDRIVE: &str = "deadletterredrive";
+
 /// A message, as components and backends exchange it.
 ///
 /// `source` and `id` together identify it. Where it came from and how often it
@@ -49,12 +53,15 @@ impl Event {
         self.attributes.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
     }
 
-    /// What tells this event from others: its source, its id, and for a dead
-    /// letter the subscription that gave the event up. Two subscriptions may
-    /// each store a dead letter of one event, under the event's own id.
+    /// What tells this event from others: its source, its id, for a dead letter
+    /// the subscription that gave the event up, and for one that was published
+    /// again the redriving. Two subscriptions may each store a dead letter of one
+    /// event, under the event's own id; and one that is redriven is to be handled
+    /// although there was a verdict.
     #[must_use]
-    pub fn identity(&self) -> (&str, &str, Option<&str>) {
-        (&self.source, &self.id, self.attribute(DEAD_LETTER_SUBSCRIPTION))
+    pub fn identity(&self) -> (&str, &str, [Option<&str>; 2]) {
+        let more = [DEAD_LETTER_SUBSCRIPTION, DEAD_LETTER_REDRIVE];
+        (&self.source, &self.id, more.map(|name| self.attribute(name)))
     }
 
     /// The value of an attribute of the envelope, by its name in CloudEvents

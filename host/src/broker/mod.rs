@@ -35,7 +35,7 @@ pub mod driver;
 pub use broker::Broker;
 pub use budget::{Budget, Reservation, Share};
 pub use error::BrokerError;
-pub use event::Event;
+pub use event::{DEAD_LETTER_REDRIVE, Event};
 pub use filter::{EventFilter, EventFilterError, FILTER_BYTES_MAX};
 pub use lease::{Lease, Verdict};
 pub use limits::Limits;

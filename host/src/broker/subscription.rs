@@ -309,6 +309,9 @@ impl Subscription {
         let Some(this) = self.this.upgrade() else { return };
         self.runtime.spawn(async move {
             let stored = this.store(&letter).await;
+            if stored {
+                this.log_stored(&letter);
+            }
             this.act(|state, actions| {
                 state.deliveries.dead_letter_done(letter.key, stored, now, actions);
             });
@@ -328,7 +331,7 @@ impl Subscription {
         tracing::warn!(
             broker = self.broker.name(),
             subscription = self.settings.label,
-            event = letter.event.id,
+            id = %letter.event.id,
             %topic,
             %error,
             "a dead letter could not be stored; its event stays unacknowledged"
@@ -336,15 +339,29 @@ impl Subscription {
         false
     }
 
+    fn log_stored(&self, letter: &DeadLetter) {
+        let Exhausted::DeadLetter(topic) = &self.settings.exhausted else { return };
+        tracing::warn!(
+            broker = self.broker.name(),
+            subscription = self.settings.label,
+            id = %letter.event.id,
+            "given up: the event is stored on the dead-letter topic `{topic}`"
+        );
+    }
+
     fn log_given_up(&self, given_up: &GivenUp) {
         tracing::warn!(
             broker = self.broker.name(),
             subscription = self.settings.label,
-            event = given_up.event.id,
+            id = %given_up.event.id,
             topic = %given_up.topic,
             attempts = given_up.attempts,
             reason = given_up.reason,
-            "an event was given up; there is no dead-letter topic for it"
+            "given up: {}",
+            match self.settings.exhausted {
+                Exhausted::Drop => "the event is dropped, as `on_exhausted` says",
+                _ => "the event is dropped; there is no dead-letter topic for it",
+            }
         );
     }
 }

@@ -4,7 +4,6 @@ use super::links::Links;
 use crate::broker::{BrokerError, Lease, Subscription};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
@@ -68,7 +67,9 @@ impl Closing {
     }
 }
 
-/// A subscription as one instance takes from it: until the end of either.
+/// A subscription as one instance takes from it: until the end of either. What it
+/// takes counts against the component's budget, and does not wait for it: the
+/// component could be waiting for itself. The subscription's bound holds it back.
 pub(super) struct Taker {
     links: Arc<dyn Links>,
     subscription: Arc<Subscription>,
@@ -85,13 +86,9 @@ impl Taker {
         if self.links.closing().is_closed() {
             return Err(over());
         }
-        let budget = self.links.budget();
-        if !budget.has_room() {
-            return Ok(None);
-        }
         let mut lease = self.subscription.try_next()?;
         if let Some(lease) = &mut lease {
-            lease.count_against(budget);
+            lease.count_against(self.links.budget());
         }
         Ok(lease)
     }
@@ -107,22 +104,17 @@ impl Taker {
     }
 
     async fn taken(&self) -> Result<Lease, BrokerError> {
-        let budget = self.links.budget();
-        poll_fn(|cx| budget.poll_room(cx)).await;
         let mut lease = self.subscription.next().await?;
-        lease.count_against(budget);
+        lease.count_against(self.links.budget());
         Ok(lease)
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease, BrokerError>> {
         let closing = self.links.closing();
         if !closing.is_closed() {
-            let budget = self.links.budget();
-            if budget.poll_room(cx).is_ready()
-                && let Poll::Ready(lease) = self.subscription.poll_next(cx)
-            {
+            if let Poll::Ready(lease) = self.subscription.poll_next(cx) {
                 return Poll::Ready(lease.map(|mut lease| {
-                    lease.count_against(budget);
+                    lease.count_against(self.links.budget());
                     lease
                 }));
             }

@@ -35,7 +35,7 @@ pub trait Links: Send + Sync + 'static {
     /// Tells when this version of the component is over.
     fn closing(&self) -> &Closing;
 
-    /// What all instances of the component may have in hand together, in bytes.
-    /// Each that takes an event may go beyond it by that one.
+    /// What all instances of the component may have in hand together, in bytes,
+    /// before they are pushed more.
     fn budget(&self) -> &Arc<Budget>;
 }

@@ -19,9 +19,9 @@ use std::io::{BufRead, Read, Write};
 pub(super) const MEMBERS: [&str; 7] =
     ["topic", "attempt", "attributes", "number", "collected", "error", "outcome"];
 /// The longest line that is taken, in bytes.
-const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const LINE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// The largest input that is taken, in bytes: it is read before anything runs.
-const INPUT_BYTES_MAX: usize = 256 * 1024 * 1024;
+const INPUT_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// What else a line may hold, for those who wrote a wrong one.
 const ALLOWED: &str = "a line is an event in the CloudEvents JSON format with its topic in `topic`, or \

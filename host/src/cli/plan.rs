@@ -143,13 +143,20 @@ fn configure(
 
 /// Reads a configuration file and reports all that is wrong with it.
 pub(super) fn read_config(path: &Path) -> Result<Config, Failure> {
+    read_config_with(path, &|name| std::env::var(name).ok())
+}
+
+/// As [`read_config`], with other values for what the file takes from the
+/// environment.
+pub(super) fn read_config_with(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Failure> {
     let text = std::fs::read(path)
         .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
     let name = path.display().to_string();
     let dir = path.parent().unwrap_or(Path::new(""));
-    let env = |name: &str| std::env::var(name).ok();
-    let request =
-        config::Request { name: &name, text: &text, dir, env: &env, backends: backends() };
+    let request = config::Request { name: &name, text: &text, dir, env, backends: backends() };
     config::load(&request).map_err(Failure::problems)
 }
 
@@ -289,6 +296,7 @@ impl Planned {
         };
         let letters: Vec<_> =
             (0..plan.brokers.len()).map(|index| plan.kept_dead_letters(index)).collect();
+        let before = plan.brokers.clone();
         let open = |(wanted, letters): (BrokerPlan, Vec<Topic>)| {
             if let Some(known) = in_use.and_then(|known| known.broker(&wanted)) {
                 if let Some(keeping) = &known.letters {
@@ -298,7 +306,7 @@ impl Planned {
             }
             let mut connection = wanted
                 .connection
-                .open(&client_id)
+                .open(&own_client_id(&client_id, &before, &wanted))
                 .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
             let mut keeping = None;
             if wanted.features.network {
@@ -342,6 +350,20 @@ impl Planned {
             observers,
         };
         Ok((setup, in_use))
+    }
+}
+
+/// The first broker of a backend has the client identifier as it is. Others may be
+/// the same server, reached in another way: there they must not be taken for it.
+fn own_client_id(base: &str, brokers: &[BrokerPlan], broker: &BrokerPlan) -> String {
+    let same = |other: &&BrokerPlan| other.backend == broker.backend;
+    let position = brokers
+        .iter()
+        .filter(same)
+        .position(|other| Arc::ptr_eq(&other.connection, &broker.connection));
+    match position {
+        Some(0) | None => base.to_owned(),
+        Some(position) => format!("{base}-{}", position + 1),
     }
 }
 

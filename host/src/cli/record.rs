@@ -110,7 +110,12 @@ fn size(delivered: &Delivered) -> usize {
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    // Events may hold secrets: nobody else reads them.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
     // What a process that was killed has left unfinished is a line of its own.
     // A pipe has no end to look at.
     let mut last = [b'\n'];

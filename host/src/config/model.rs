@@ -162,7 +162,7 @@ pub struct ComponentSettings {
     /// The most calls at a time in one asynchronous instance (`max_concurrency`, 64).
     pub max_concurrency: usize,
     /// The most bytes of events that all its instances have in hand at a time
-    /// (`max_in_flight_bytes`, 64 MiB). Whoever takes an event may go beyond it by that one.
+    /// before they are pushed more (`max_in_flight_bytes`, 64 MiB).
     pub max_in_flight_bytes: usize,
     /// The most memory of one instance, in bytes (`memory_limit`, 64 MiB).
     pub memory_limit: usize,

@@ -7,6 +7,8 @@ use super::state::State;
 use crate::capability::{HandlerExport, Interfaces, inspect};
 use sha2::{Digest, Sha256};
 use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre};
 
 /// A compiled component.
@@ -161,6 +163,11 @@ impl Code {
     /// Links it.
     pub(super) fn prepare(&self, host: &Host) -> wasmtime::Result<InstancePre<State>> {
         host.part(self.kind)?.linker.instantiate_pre(&self.component)
+    }
+
+    /// The places of the pool that its instances are made in, if there is one.
+    pub(super) fn places(&self, host: &Host) -> wasmtime::Result<Option<Arc<Semaphore>>> {
+        Ok(host.part(self.kind)?.places.clone())
     }
 
     pub(super) fn component(&self) -> &Component {

@@ -12,6 +12,7 @@ use crate::broker::Lease;
 use crate::capability::{Handler, HandlerExport, Links, Observation, Observers, Role, Session};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Instance, InstancePre, ResourceTable};
 use wasmtime::{Result, Store};
 
@@ -34,8 +35,8 @@ pub struct ComponentSettings {
     pub instances: usize,
     /// The most events at once in one instance of an asynchronous handler.
     pub max_concurrency: usize,
-    /// The most bytes of events that all instances have in hand together. Each
-    /// that takes an event may go beyond it by that one.
+    /// The most bytes of events that all instances have in hand together before
+    /// they are pushed more. Each may go beyond it by one event.
     pub max_in_flight_bytes: usize,
     /// The most bytes of all linear memories of one instance together.
     pub memory_limit: usize,
@@ -54,6 +55,8 @@ pub(super) struct Component {
     pub(super) status: Arc<ComponentStatus>,
     observers: Observers,
     pre: InstancePre<State>,
+    /// Places in the pool that its instances are made in.
+    places: Option<Arc<Semaphore>>,
     links: Arc<dyn Links>,
     output: Output,
 }
@@ -64,6 +67,8 @@ pub(super) struct Running {
     pub(super) instance: Instance,
     pub(super) session: Arc<Session>,
     _alive: Alive,
+    /// Its place in the pool.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Component {
@@ -83,6 +88,7 @@ impl Component {
             handler: HandlerExport::find(code.component()),
             command: CommandExport::find(code),
             pre: code.prepare(host)?,
+            places: code.places(host)?,
             links,
             output,
         })
@@ -91,6 +97,10 @@ impl Component {
     /// Starts an instance. It lets others run at every tick of the epoch, so
     /// that a deadline can end it by dropping the call and the store.
     pub(super) async fn start(&self, role: Role) -> Result<Running> {
+        let place = match &self.places {
+            Some(places) => Some(Arc::clone(places).acquire_owned().await?),
+            None => None,
+        };
         let session = Session::new(Arc::clone(&self.links), role, self.observers.clone());
         let state = State {
             wasi: self.settings.wasi.context(&self.name, &self.output)?,
@@ -107,7 +117,7 @@ impl Component {
         if recovered {
             tracing::info!(component = %self.name, "healthy again: an instance was started");
         }
-        Ok(Running { store, instance, session, _alive: alive })
+        Ok(Running { store, instance, session, _alive: alive, _place: place })
     }
 
     /// Observers hear that an event is about to be handled.

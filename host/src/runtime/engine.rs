@@ -6,6 +6,7 @@ use crate::capability::{self, Version};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{
     Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig,
@@ -17,9 +18,10 @@ use wasmtime::{
 pub(super) const EPOCH_TICK: Duration = Duration::from_millis(10);
 
 /// How many instances of components with `instance = "fresh"` there may be at a
-/// time, over all components.
+/// time in one engine, over all components. Beyond, an event waits for its own.
 const POOLED_INSTANCES_MAX: u32 = 1_000;
-/// Of how many core instances and tables each may be made, on the average.
+/// Of how many core instances, memories and tables each may be made, on the
+/// average.
 const POOLED_PARTS: u32 = 8;
 /// How much of a memory that was used stays with its place in the pool, wiped, so
 /// that the next instance there need not fault it in again.
@@ -72,6 +74,8 @@ struct Shared {
 pub(super) struct Part {
     pub(super) engine: Engine,
     pub(super) linker: Linker<State>,
+    /// For each instance that the pool has room for, one permit.
+    pub(super) places: Option<Arc<Semaphore>>,
 }
 
 impl Host {
@@ -138,7 +142,8 @@ impl Part {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
             capability::add_to_linker(&mut linker, Version::V0_3)?;
         }
-        Ok(Self { engine, linker })
+        let places = kind.pooled.then(|| Arc::new(Semaphore::new(POOLED_INSTANCES_MAX as usize)));
+        Ok(Self { engine, linker, places })
     }
 }
 
@@ -146,7 +151,7 @@ fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(POOLED_INSTANCES_MAX);
     pool.total_core_instances(POOLED_INSTANCES_MAX * POOLED_PARTS);
-    pool.total_memories(POOLED_INSTANCES_MAX);
+    pool.total_memories(POOLED_INSTANCES_MAX * 2);
     pool.total_tables(POOLED_INSTANCES_MAX * POOLED_PARTS);
     pool.total_stacks(POOLED_INSTANCES_MAX);
     // Together they make an instance about three times as quick; each alone does

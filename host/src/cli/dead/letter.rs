@@ -1,6 +1,6 @@
 //! One dead letter, as it was collected.
 
-use crate::broker::Event;
+use crate::broker::{DEAD_LETTER_REDRIVE, Event};
 
 /// What the core adds to an event that it gives up: why, where the event was
 /// published, how often it was tried and by whom.
@@ -53,8 +53,18 @@ impl Letter {
     /// The event as it was before it became a letter.
     pub(super) fn original(&self) -> Event {
         let mut event = self.event.clone();
-        let own = [REASON, TOPIC, ATTEMPTS, SUBSCRIPTION];
+        let own = [REASON, TOPIC, ATTEMPTS, SUBSCRIPTION, DEAD_LETTER_REDRIVE];
         event.attributes.retain(|(name, _)| !own.contains(&name.as_str()));
+        event
+    }
+
+    /// The event to publish again. It says that it is: subscriptions that
+    /// remember their verdict on the event must not take it for a repetition.
+    /// The same letter is the same event each time.
+    pub(super) fn redriven(&self) -> Event {
+        let mut event = self.original();
+        let redrive = format!("{} {}", self.collected, self.number);
+        event.attributes.push((DEAD_LETTER_REDRIVE.to_owned(), redrive));
         event
     }
 

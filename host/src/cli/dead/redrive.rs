@@ -83,7 +83,7 @@ async fn publish(
             return Err("it does not say where it was published: name a topic with --to".into());
         }
     };
-    let event = letter.original();
+    let event = letter.redriven();
     let identity = (topic.clone(), event.source.clone(), event.id.clone());
     if done.contains(&identity) {
         return Ok(topic);

@@ -126,7 +126,11 @@ impl Settings {
     /// What the configuration says of the component, or the defaults.
     fn read(args: &TestArgs) -> Result<Self, Failure> {
         let file = files::config_file(&args.config);
-        let config = file.as_deref().map(plan::read_config).transpose()?;
+        // Nothing is connected: what is not set of the secrets of brokers is not
+        // needed. A text that is valid wherever one may stand.
+        let env = |name: &str| std::env::var(name).ok().or(Some("tcp://localhost".into()));
+        let read = |path| plan::read_config_with(path, &env);
+        let config = file.as_deref().map(read).transpose()?;
         let configured = config.as_ref().and_then(|config| find(config, &args.component));
         if configured.is_none()
             && let Some(file) = &args.config.config
