@@ -85,8 +85,13 @@ async fn what_nobody_could_handle_is_listed_and_redriven_once_it_can_be() {
     let said = call(&scene, &["redrive", "2", "a"]).await;
     assert_eq!(said, ["redriven 1 to jobs/0 (id a)", "redriven 2 to jobs/0 (id b)"]);
     watcher.expect_exit(0).await;
-    let events: Vec<Value> =
+    let mut events: Vec<Value> =
         watcher.lines().of(Out).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for event in &mut events {
+        // What tells it from a repetition, beside what it was.
+        let redrive = event.as_object_mut().and_then(|event| event.remove("deadletterredrive"));
+        assert!(redrive.is_some_and(|redrive| redrive.is_string()), "{event}");
+    }
     let expected = |id: &str, data: &str| {
         serde_json::json!({
             "topic": "jobs/0", "specversion": "1.0", "id": id, "source": "/wasi-pubsub/publish",
@@ -96,6 +101,24 @@ async fn what_nobody_could_handle_is_listed_and_redriven_once_it_can_be() {
     assert_eq!(events[0], expected("a", "reject no good"), "as it was before");
     assert_eq!(events[1], expected("b", "print b; error bad"));
     assert!(letters(&scene, &[]).await.is_empty());
+}
+
+#[tokio::test]
+async fn at_qos_2_a_redriven_event_is_no_repetition() {
+    let scene = Scene::mosquitto().await;
+    write(&scene, "qos = 2");
+    let mut host = scene.run_ready().await;
+    let job = ["jobs/0", "--id", "a", "--qos", "2", "-m", "print hit; reject no"];
+    scene.publish(&job, "").await;
+    for (round, number) in [(1, "1"), (2, "2")] {
+        host.wait_for_count(Out, "handler | hit", round).await;
+        host.wait_for_count(Err, "stored on the dead-letter topic", round).await;
+        assert_eq!(letters(&scene, &[]).await.len(), 1);
+        let said = call(&scene, &["redrive", "--all"]).await;
+        assert_eq!(said, [format!("redriven {number} to jobs/0 (id a)")]);
+    }
+    host.wait_for_count(Out, "handler | hit", 3).await;
+    drain(&mut host).await;
 }
 
 #[tokio::test]

@@ -214,7 +214,7 @@ async fn a_synchronous_handler_may_receive(scene: Scene) {
 async fn what_a_failed_handler_has_received_comes_back(scene: Scene) {
     write_handler(&scene, "pulling", "receive side/+ 1 fail");
     let mut host = scene.run();
-    host.wait_for(Err, "an event was given up").await;
+    host.wait_for(Err, "given up: the event is dropped").await;
     drain(&mut host).await;
     assert_eq!(printed(&host), ["handler | received aside"; 2]);
 }
@@ -223,7 +223,7 @@ async fn a_handler_that_waits_for_an_event_in_vain_misses_its_deadline(scene: Sc
     // The second event never comes.
     write_handler_with(&scene, "pulling", "receive side/+ 2", "timeout = \"300ms\"");
     let mut host = scene.run();
-    host.wait_for(Err, "an event was given up").await;
+    host.wait_for(Err, "given up: the event is dropped").await;
     drain(&mut host).await;
     assert!(host.lines().contain(Out, "handler | received aside"));
     let missed = "handler failed: no verdict within the timeout of 300ms";

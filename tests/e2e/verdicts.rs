@@ -80,17 +80,17 @@ async fn what_is_exhausted_is_dropped_where_the_configuration_says_so(scene: Sce
     let binding = "on_exhausted = \"drop\"";
     Jobs { retry, binding, events: &["print try; error bad"], ..Jobs::default() }.write(&scene);
     let mut host = scene.run();
-    host.wait_for(Err, "an event was given up").await;
+    host.wait_for(Err, "given up: the event is dropped").await;
     drain(&mut host).await;
     assert_eq!(host.lines().count(Out, "handler | try"), 2);
-    assert_eq!(host.lines().count(Err, "an event was given up"), 1);
+    assert_eq!(host.lines().count(Err, "given up: the event is dropped"), 1);
 }
 
 async fn what_is_rejected_without_a_dead_letter_topic_is_logged_and_gone(scene: Scene) {
     let events = &["print try; reject no good", "print next"];
     Jobs { binding: "", events, ..Jobs::default() }.write(&scene);
     let mut host = scene.run();
-    host.wait_for(Err, "an event was given up").await;
+    host.wait_for(Err, "given up: the event is dropped").await;
     host.wait_for(Out, "handler | next").await;
     drain(&mut host).await;
     assert_eq!(host.lines().count(Out, "handler | try"), 1);

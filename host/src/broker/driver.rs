@@ -212,6 +212,12 @@ pub trait Source: Send + Sync + 'static {
         0
     }
 
+    /// Whether the broker is reached at the moment. A broker in this process
+    /// always is.
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     /// Stops taking events from the broker. What is unsettled can still be
     /// settled until the connection is closed. What was buffered goes back to
     /// the broker, and `take` finds nothing any more.

@@ -192,6 +192,12 @@ impl Subscription {
         self.drain.wait(|| self.state.lock().deliveries.is_empty()).await;
     }
 
+    /// Whether its broker is reached at the moment.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.source.is_connected()
+    }
+
     /// What it has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -138,6 +138,7 @@ fn subscription(subscription: &SubscriptionStatus) -> Value {
         "broker": subscription.broker,
         "components": subscription.members,
         "confirmed": subscription.subscription().is_some(),
+        "connected": subscription.subscription().is_some_and(|open| open.is_connected()),
     })
 }
 

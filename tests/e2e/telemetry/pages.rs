@@ -35,6 +35,16 @@ async fn readiness_follows_the_broker_and_the_drain() {
     assert_eq!(reply.json(), json!({"phase": "ready", "unconfirmed": []}));
     assert!(reply.header("content-type").as_deref() == Some("application/json"), "{reply:?}");
 
+    // An outage later is no reason to start the process again; metrics show it.
+    for (refused, value) in [(true, 0), (false, 1)] {
+        proxy.refuse(refused);
+        proxy.cut();
+        let label = "component=\"letters\",subscription=\"letters/dead/+\"";
+        let line = format!("wasi_pubsub_subscription_connected{{{label}}} {value}\n");
+        get_until(&address, "/metrics", &line, |reply| reply.body.contains(&line)).await;
+        assert_eq!(get(&address, "/readyz").await.status, 200);
+    }
+
     scene.publish(&["jobs/0", "-m", "print begun; sleep 3000; print done"], "").await;
     host.wait_for(Out, "handler | begun").await;
     host.terminate();
@@ -96,6 +106,7 @@ async fn what_else_is_asked_for_is_refused_in_words() {
         assert_eq!(reply.status, 404, "{path}");
         assert_eq!(reply.body, "there are /metrics, /healthz and /readyz here\n", "{path}");
     }
+    host.wait_for(Err, "ready").await;
     assert_eq!(get(&address, "/readyz?verbose=1").await.status, 200, "a query changes nothing");
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "FETCH"] {
         let reply = request(&address, method, "/metrics", "").await;

@@ -322,6 +322,10 @@ impl Inbox {
         self.dropped
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
     pub(super) fn queued(&self) -> usize {
         self.ready.len()
     }

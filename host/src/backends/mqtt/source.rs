@@ -446,6 +446,10 @@ impl Source for MqttSource {
         self.shared.inbox.lock().queued()
     }
 
+    fn is_connected(&self) -> bool {
+        self.shared.inbox.lock().is_connected()
+    }
+
     fn stop(&self) {
         self.shared.stop();
         self.shared.control.touch();

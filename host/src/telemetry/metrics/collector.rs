@@ -94,6 +94,12 @@ impl Collector {
         });
         let help = "Whether the broker has confirmed the subscription: 1 or 0.";
         families.gauges("wasi_pubsub_subscription_open", help, open)?;
+        let connected = subscriptions.iter().map(|subscription| {
+            let connected = subscription.subscription().is_some_and(|open| open.is_connected());
+            (subscription_labels(subscription), u64::from(connected))
+        });
+        let help = "Whether the broker of the subscription is reached: 1 or 0.";
+        families.gauges("wasi_pubsub_subscription_connected", help, connected)?;
         let stats: Vec<_> = subscriptions
             .iter()
             .map(|subscription| {
