@@ -289,7 +289,10 @@ impl Planned {
         };
         let letters: Vec<_> =
             (0..plan.brokers.len()).map(|index| plan.kept_dead_letters(index)).collect();
-        let open = |(wanted, letters): (BrokerPlan, Vec<Topic>)| {
+        let firsts: Vec<_> = (0..plan.brokers.len())
+            .map(|index| plan.first_label(index).map(str::to_owned))
+            .collect();
+        let open = |((wanted, letters), first): ((BrokerPlan, Vec<Topic>), Option<String>)| {
             if let Some(known) = in_use.and_then(|known| known.broker(&wanted)) {
                 if let Some(keeping) = &known.letters {
                     keeping.keep_also(&letters);
@@ -298,7 +301,7 @@ impl Planned {
             }
             let mut connection = wanted
                 .connection
-                .open(&client_id)
+                .open(&client_id, first.as_deref())
                 .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
             let mut keeping = None;
             if wanted.features.network {
@@ -311,7 +314,7 @@ impl Planned {
             let broker = Broker::with_budget(id, connection, limits, budget);
             Ok(BrokerInUse { plan: wanted, broker, letters: keeping, topics: letters })
         };
-        let brokers = plan.brokers.into_iter().zip(letters);
+        let brokers = plan.brokers.into_iter().zip(letters).zip(firsts);
         let brokers = brokers.map(open).collect::<Result<Vec<_>, Failure>>()?;
         let subscriptions = plan
             .subscriptions
