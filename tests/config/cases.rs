@@ -135,11 +135,11 @@ impl ConnectionSettings for LimitedSettings {
         format!("limited {}", self.server)
     }
 
-    fn open(&self, _: &str) -> Result<Arc<dyn Connection>, BrokerError> {
+    fn open(&self, _: &str, _: Option<&str>) -> Result<Arc<dyn Connection>, BrokerError> {
         Err(BrokerError::Unsupported("not in this test".into()))
     }
 
     fn open_for_tool(&self, _: &str) -> Result<Arc<dyn Connection>, BrokerError> {
-        self.open("")
+        self.open("", None)
     }
 }

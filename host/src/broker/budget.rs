@@ -4,7 +4,8 @@
 //! process's, each subscription has a [`Share`], which counts what its driver
 //! has taken from the broker and the core has not done with. At the bound a
 //! driver takes nothing more, and is told when there is room again: those who
-//! wait get room for one event each, in turn.
+//! wait get room for one event each, in turn. An event that is larger than the
+//! bound holds up none but its own subscription.
 //!
 //! A subscription that holds nothing may always take one event. So no slow
 //! component stops another, and handlers that publish to each other cannot wait
@@ -16,9 +17,20 @@ use super::waiters::Waiters;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
+
+/// Those that wait. Nothing that is dropped with its lock may be a [`Share`],
+/// which would want the lock itself.
+type Line = VecDeque<Arc<Place>>;
+
+/// The place of a share in the line.
+struct Place {
+    share: Weak<Share>,
+    /// What it waits for, in bytes.
+    wanted: AtomicUsize,
+}
 
 /// A bound in bytes. Counting takes no lock while nobody waits.
 pub struct Budget {
@@ -27,7 +39,7 @@ pub struct Budget {
     /// How many shares wait.
     waiting: AtomicUsize,
     /// Those that wait, the first to be served in front.
-    line: Mutex<VecDeque<Weak<Share>>>,
+    line: Mutex<Line>,
     /// Who waits for room by polling.
     pollers: Waiters,
 }
@@ -71,14 +83,6 @@ impl Budget {
         self.used.load(SeqCst)
     }
 
-    /// Room for so many bytes, if there is any. One that is larger than the bound
-    /// has room when nothing else is held.
-    #[must_use]
-    pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        let reserved = self.take(bytes, |used| used == 0);
-        reserved.then(|| Reservation { budget: self.clone(), bytes })
-    }
-
     /// Room for so many bytes, even above the bound: for what is there already,
     /// after [`poll_room`](Self::poll_room) has said that there is room.
     pub fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
@@ -101,10 +105,10 @@ impl Budget {
     }
 
     /// Takes room where there is some, or where this much may be held anyway.
-    fn take(&self, bytes: usize, anyway: impl Fn(usize) -> bool) -> bool {
+    fn take(&self, bytes: usize, anyway: impl Fn() -> bool) -> bool {
         let more = |used: usize| {
             let sum = used.saturating_add(bytes);
-            (sum <= self.bytes_max() || anyway(used)).then_some(sum)
+            (sum <= self.bytes_max() || anyway()).then_some(sum)
         };
         self.used.fetch_update(SeqCst, SeqCst, more).is_ok()
     }
@@ -123,7 +127,8 @@ impl Budget {
     }
 
     /// Takes out of the line who is served now: as many as there is room for,
-    /// which they get, and one that holds nothing any more.
+    /// which they get, and one that holds nothing any more. What is larger than
+    /// the bound finds no room here: it waits until its own share holds nothing.
     fn next_in_line(&self, own: Option<&Share>) -> Vec<Arc<Share>> {
         let mut served = Vec::new();
         let mut line = self.line.lock();
@@ -132,19 +137,28 @@ impl Budget {
             && own.state.load(SeqCst) == WAITING
             && own.leave(&mut line)
         {
-            served.extend(own.this.upgrade());
+            served.extend(own.place.share.upgrade());
         }
-        while let Some(first) = line.front() {
-            if let Some(share) = first.upgrade() {
-                let wanted = share.wanted.load(SeqCst);
-                if !self.take(wanted, |_| false) {
-                    break;
-                }
-                share.granted.store(wanted, SeqCst);
-                share.state.store(SERVED, SeqCst);
-                served.push(share);
+        let mut index = 0;
+        while let Some(place) = line.get(index) {
+            let wanted = place.wanted.load(SeqCst);
+            if wanted > self.bytes_max() {
+                index += 1;
+                continue;
             }
-            line.pop_front();
+            if !self.take(wanted, || false) {
+                break;
+            }
+            match place.share.upgrade() {
+                Some(share) => {
+                    share.granted.store(wanted, SeqCst);
+                    share.state.store(SERVED, SeqCst);
+                    served.push(share);
+                }
+                // It is being dropped.
+                None => drop(self.used.fetch_sub(wanted, SeqCst)),
+            }
+            line.remove(index);
         }
         self.waiting.store(line.len(), SeqCst);
         served
@@ -185,14 +199,15 @@ const SERVED: u8 = 2;
 pub struct Share {
     budget: Arc<Budget>,
     held: AtomicUsize,
-    /// What it waits for, in bytes.
-    wanted: AtomicUsize,
+    /// In the line while it waits.
+    place: Arc<Place>,
     /// What it got when it was served, in bytes. Who swaps it for nothing has it.
     granted: AtomicUsize,
     /// Changes with the line's lock, but for who was served and uses it.
     state: AtomicU8,
+    /// It has given room back that those who wait have not been served with.
+    surplus: AtomicBool,
     on_room: OnceLock<Ready>,
-    this: Weak<Share>,
 }
 
 impl Share {
@@ -202,11 +217,11 @@ impl Share {
         Arc::new_cyclic(|this| Self {
             budget: budget.clone(),
             held: AtomicUsize::new(0),
-            wanted: AtomicUsize::new(0),
+            place: Arc::new(Place { share: this.clone(), wanted: AtomicUsize::new(0) }),
             granted: AtomicUsize::new(0),
             state: AtomicU8::new(IDLE),
+            surplus: AtomicBool::new(false),
             on_room: OnceLock::new(),
-            this: this.clone(),
         })
     }
 
@@ -226,7 +241,9 @@ impl Share {
     /// [`size`](super::Event::size), if there is room for it. If not, whoever
     /// [`on_room`](Self::on_room) names is told when there may be.
     ///
-    /// Calls of one share come one after the other.
+    /// It may be called with a lock, as it tells nobody; whoever calls it passes
+    /// on what is left over: see [`pass_on`](Self::pass_on). Calls of one share
+    /// come one after the other.
     #[must_use]
     pub fn try_add(&self, bytes: usize) -> bool {
         let served = self.is_served();
@@ -242,41 +259,60 @@ impl Share {
         let granted = self.granted.swap(0, SeqCst);
         let _idle = self.state.compare_exchange(SERVED, IDLE, SeqCst, SeqCst);
         let missing = bytes.saturating_sub(granted);
-        if missing > 0 && !self.budget.take(missing, |_| self.holds_nothing()) {
-            self.budget.used.fetch_sub(granted, SeqCst);
+        if missing > 0 && !self.budget.take(missing, || self.holds_nothing()) {
+            self.leave_over(granted);
             return false;
         }
-        self.budget.used.fetch_sub(granted.saturating_sub(bytes), SeqCst);
+        self.leave_over(granted.saturating_sub(bytes));
         self.held.fetch_add(bytes, SeqCst);
         true
+    }
+
+    /// Gives room back, but serves nobody: this may be under a lock.
+    fn leave_over(&self, bytes: usize) {
+        if bytes > 0 {
+            self.budget.used.fetch_sub(bytes, SeqCst);
+            self.surplus.store(true, SeqCst);
+        }
     }
 
     /// Waits in the line, unless there is room by now.
     /// Who was served and got too little stays in front.
     fn queue(&self, bytes: usize, was_served: bool) -> bool {
         let mut line = self.budget.line.lock();
-        self.wanted.store(bytes, SeqCst);
+        self.place.wanted.store(bytes, SeqCst);
         let state = self.state.load(SeqCst);
         // It may have been served since this began.
         if state == SERVED && self.use_grant(bytes) {
             return true;
         }
         if was_served || state == SERVED {
-            line.push_front(self.this.clone());
+            line.push_front(self.place.clone());
         } else if state == IDLE {
-            line.push_back(self.this.clone());
+            line.push_back(self.place.clone());
         }
         self.state.store(WAITING, SeqCst);
         self.budget.waiting.store(line.len(), SeqCst);
         // From here on whoever gives room back sees this in the line. What was
         // given back before may be enough.
-        let first = line.front().is_some_and(|first| std::ptr::eq(first.as_ptr(), self));
-        let room = (first || self.holds_nothing()) && self.add(bytes);
+        let room = (self.is_first(&line) || self.holds_nothing()) && self.add(bytes);
         if room {
             self.leave(&mut line);
             self.budget.waiting.store(line.len(), SeqCst);
         }
         room
+    }
+
+    /// Whether nobody is before it but what is larger than the bound.
+    fn is_first(&self, line: &Line) -> bool {
+        let bytes_max = self.budget.bytes_max();
+        let first =
+            line.iter().find(|place| self.is_at(place) || place.wanted.load(SeqCst) <= bytes_max);
+        first.is_some_and(|first| self.is_at(first))
+    }
+
+    fn is_at(&self, place: &Arc<Place>) -> bool {
+        Arc::ptr_eq(place, &self.place)
     }
 
     /// Gives room back, and tells who waits for it. To be called without a lock,
@@ -292,6 +328,23 @@ impl Share {
     #[must_use]
     pub fn is_served(&self) -> bool {
         self.state.load(SeqCst) == SERVED
+    }
+
+    /// Whether [`try_add`](Self::try_add) has left over some of the room that was
+    /// given: the event was smaller than the one that had waited, or too large.
+    #[must_use]
+    pub fn has_surplus(&self) -> bool {
+        self.surplus.load(SeqCst)
+    }
+
+    /// Serves those who wait with what [`try_add`](Self::try_add) has left over.
+    /// To be called without a lock, as [`remove`](Self::remove), soon after it.
+    /// Without that they are served when anything else is given back.
+    pub fn pass_on(&self) {
+        if self.has_surplus() && self.surplus.swap(false, SeqCst) {
+            self.budget.pollers.wake_all();
+            self.budget.release(0, None);
+        }
     }
 
     /// Gives unused room back. To be called without a lock, as
@@ -320,7 +373,7 @@ impl Share {
     }
 
     fn add(&self, bytes: usize) -> bool {
-        let added = self.budget.take(bytes, |_| self.holds_nothing());
+        let added = self.budget.take(bytes, || self.holds_nothing());
         if added {
             self.held.fetch_add(bytes, SeqCst);
         }
@@ -332,9 +385,9 @@ impl Share {
     }
 
     /// Takes it out of the line; whether it was there.
-    fn leave(&self, line: &mut VecDeque<Weak<Share>>) -> bool {
+    fn leave(&self, line: &mut Line) -> bool {
         self.state.store(IDLE, SeqCst);
-        let place = line.iter().position(|share| std::ptr::eq(share.as_ptr(), self));
+        let place = line.iter().position(|place| self.is_at(place));
         place.is_some_and(|place| line.remove(place).is_some())
     }
 
@@ -484,6 +537,94 @@ mod tests {
     }
 
     #[test]
+    fn an_event_larger_than_the_bound_holds_up_none_but_its_own_share() {
+        let budget = Budget::new(100);
+        let [(a, told_a), (b, told_b)] = shares(&budget);
+        assert!(a.try_add(10) && b.try_add(90));
+        assert!(!a.try_add(150) && !b.try_add(10));
+        b.remove(40);
+        assert_eq!([told(&told_a), told(&told_b)], [0, 1]);
+        assert!(b.try_add(10), "it was served past the other");
+        assert!(b.try_add(20) && b.try_add(10), "it takes more while the other waits");
+        assert!(!b.try_add(1), "the bound holds");
+        a.remove(10);
+        assert_eq!([told(&told_a), told(&told_b)], [1, 1], "it holds nothing any more");
+        assert!(a.try_add(150) && b.try_add(1));
+    }
+
+    #[test]
+    fn a_bound_below_what_the_first_waits_for_holds_up_no_other() {
+        let budget = Budget::new(100);
+        let [(a, told_a), (b, told_b)] = shares(&budget);
+        assert!(a.try_add(20) && b.try_add(80));
+        assert!(!a.try_add(60) && !b.try_add(10));
+        budget.set_bytes_max(50);
+        b.remove(70);
+        assert_eq!([told(&told_a), told(&told_b)], [0, 1]);
+        assert!(b.try_add(10) && b.try_add(5) && !b.try_add(10));
+        budget.set_bytes_max(100);
+        assert_eq!([told(&told_a), told(&told_b)], [0, 0], "the first is first again");
+        b.remove(5);
+        assert_eq!([told(&told_a), told(&told_b)], [1, 0]);
+        assert!(a.try_add(60));
+    }
+
+    #[test]
+    fn what_an_event_leaves_over_serves_those_who_wait() {
+        let budget = Budget::new(100);
+        let [(a, told_a), (b, told_b)] = shares(&budget);
+        assert!(a.try_add(80) && b.try_add(20));
+        assert!(!a.try_add(50) && !b.try_add(30));
+        a.remove(50);
+        assert_eq!([told(&told_a), told(&told_b)], [1, 0]);
+        assert!(a.try_add(20) && a.has_surplus(), "the event is a smaller one by now");
+        assert_eq!((budget.bytes_used(), told(&told_b)), (70, 0), "nobody is told under a lock");
+        a.pass_on();
+        assert_eq!([told(&told_a), told(&told_b)], [0, 1]);
+        assert!(!a.has_surplus() && b.try_add(30));
+        assert_eq!(budget.bytes_used(), 100);
+    }
+
+    #[test]
+    fn what_was_given_for_an_event_that_is_too_large_by_now_serves_others() {
+        let budget = Budget::new(100);
+        let [(a, told_a), (b, told_b)] = shares(&budget);
+        assert!(a.try_add(80) && b.try_add(20));
+        assert!(!a.try_add(50) && !b.try_add(30));
+        a.remove(50);
+        assert!(!a.try_add(500));
+        a.pass_on();
+        assert_eq!([told(&told_a), told(&told_b)], [1, 1]);
+        assert!(b.try_add(30) && b.try_add(20));
+    }
+
+    /// A share may be dropped by its owner just as it is looked at in the line.
+    #[test]
+    fn a_share_that_is_dropped_while_room_is_given_out_hangs_nobody() {
+        const ROUNDS: usize = 400_000;
+        let budget = Budget::new(100);
+        let ended = Arc::new(AtomicBool::new(false));
+        let (done, is_done) = std::sync::mpsc::channel();
+        // Not scoped: a thread that hangs must not hang the test.
+        let (of_looker, ended_of_looker) = (budget.clone(), ended.clone());
+        std::thread::spawn(move || {
+            while !ended_of_looker.load(SeqCst) {
+                of_looker.release(0, None);
+            }
+        });
+        std::thread::spawn(move || {
+            for _ in 0..ROUNDS {
+                let share = Share::new(&budget);
+                assert!(share.try_add(90) && !share.try_add(90));
+            }
+            assert_eq!((budget.bytes_used(), budget.waiting.load(SeqCst)), (0, 0));
+            ended.store(true, SeqCst);
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(std::time::Duration::from_secs(60)).expect("it hangs");
+    }
+
+    #[test]
     fn what_was_never_counted_has_no_effect() {
         let budget = Budget::new(100);
         let [(a, _)] = shares(&budget);
@@ -499,8 +640,7 @@ mod tests {
         let count = Arc::new(Count::default());
         let waker: Waker = count.clone().into();
         let mut cx = Context::from_waker(&waker);
-        let large = budget.try_reserve(500).unwrap();
-        assert!(budget.try_reserve(1).is_none());
+        let large = budget.reserve(500);
         assert!(budget.poll_room(&mut cx).is_pending());
         drop(large);
         assert_eq!(told(&count), 1);

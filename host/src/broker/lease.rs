@@ -83,8 +83,9 @@ impl Lease {
         self.isolated
     }
 
-    /// Counts the event against a budget until the lease is over, even above the
-    /// bound: to be asked with [`Budget::poll_room`] before an event is taken.
+    /// Counts the event against a budget until this value is dropped, even above
+    /// the bound: to be asked with [`Budget::poll_room`] before an event is taken.
+    /// Neither its deadline nor the end of its subscription ends that before.
     pub fn count_against(&mut self, budget: &Arc<Budget>) {
         self.reservation = Some(budget.reserve(self.event.size()));
     }

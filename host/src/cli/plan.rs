@@ -296,8 +296,11 @@ impl Planned {
         };
         let letters: Vec<_> =
             (0..plan.brokers.len()).map(|index| plan.kept_dead_letters(index)).collect();
-        let before = plan.brokers.clone();
-        let open = |(wanted, letters): (BrokerPlan, Vec<Topic>)| {
+        let all = plan.brokers.clone();
+        let firsts: Vec<_> = (0..plan.brokers.len())
+            .map(|index| plan.first_label(index).map(str::to_owned))
+            .collect();
+        let open = |((wanted, letters), first): ((BrokerPlan, Vec<Topic>), Option<String>)| {
             if let Some(known) = in_use.and_then(|known| known.broker(&wanted)) {
                 if let Some(keeping) = &known.letters {
                     keeping.keep_also(&letters);
@@ -306,7 +309,7 @@ impl Planned {
             }
             let mut connection = wanted
                 .connection
-                .open(&own_client_id(&client_id, &before, &wanted))
+                .open(&own_client_id(&client_id, &all, &wanted), first.as_deref())
                 .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
             let mut keeping = None;
             if wanted.features.network {
@@ -319,7 +322,7 @@ impl Planned {
             let broker = Broker::with_budget(id, connection, limits, budget);
             Ok(BrokerInUse { plan: wanted, broker, letters: keeping, topics: letters })
         };
-        let brokers = plan.brokers.into_iter().zip(letters);
+        let brokers = plan.brokers.into_iter().zip(letters).zip(firsts);
         let brokers = brokers.map(open).collect::<Result<Vec<_>, Failure>>()?;
         let subscriptions = plan
             .subscriptions

@@ -44,11 +44,18 @@ pub trait ConnectionSettings: Debug + Any + Send + Sync {
     fn describe(&self) -> String;
 
     /// Opens a connection, without waiting for the broker. `client_id_base` is
-    /// what the process goes by where the settings name no client.
+    /// what the process goes by where the settings name no client. `first_label`
+    /// is the label of the first subscription in the order of the configuration,
+    /// whose session bears the client id that the settings name; `None`: that of
+    /// whoever subscribes first.
     ///
     /// # Errors
     /// Something that the settings name, such as a file, cannot be used any more.
-    fn open(&self, client_id_base: &str) -> Result<Arc<dyn Connection>, BrokerError>;
+    fn open(
+        &self,
+        client_id_base: &str,
+        first_label: Option<&str>,
+    ) -> Result<Arc<dyn Connection>, BrokerError>;
 
     /// Opens a connection that leaves no trace and gets into nobody's way: under
     /// this client id whatever the settings say, and without anything that the

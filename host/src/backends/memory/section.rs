@@ -41,7 +41,7 @@ impl ConnectionSettings for MemorySettings {
         "the built-in broker".to_owned()
     }
 
-    fn open(&self, _: &str) -> Result<Arc<dyn Connection>, BrokerError> {
+    fn open(&self, _: &str, _: Option<&str>) -> Result<Arc<dyn Connection>, BrokerError> {
         Ok(open())
     }
 

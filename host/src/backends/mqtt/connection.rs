@@ -52,10 +52,13 @@ impl Drop for Running {
 }
 
 impl MqttConnection {
-    /// Reads the files that the settings name; connects to nothing yet.
+    /// Reads the files that the settings name; connects to nothing yet. A client
+    /// identifier that they name is for the session of the subscription of this
+    /// label; `None`: of whichever is opened first.
     pub(super) fn new(
         settings: MqttSettings,
         client_id_base: String,
+        first_label: Option<String>,
         seed: u64,
     ) -> Result<Self, SettingsError> {
         settings.validate()?;
@@ -69,7 +72,7 @@ impl MqttConnection {
             client_id_base,
             state: Mutex::new(State {
                 random,
-                first_label: None,
+                first_label,
                 sessions: Vec::new(),
                 publisher: None,
                 closed: false,
@@ -274,8 +277,26 @@ impl Connection for MqttConnection {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::suffixed;
+    use super::*;
+
+    fn connection(first_label: Option<&str>) -> MqttConnection {
+        let mut settings = MqttSettings::new("tcp://localhost").unwrap();
+        settings.client_id = Some("exact".to_owned());
+        MqttConnection::new(settings, "base".into(), first_label.map(str::to_owned), 1).unwrap()
+    }
+
+    #[test]
+    fn the_exact_identifier_is_of_the_first_one_configured_whichever_opens_first() {
+        let decided = connection(Some("one"));
+        assert_eq!(decided.client_id("two"), suffixed("exact", "two"));
+        assert_eq!(decided.client_id("one"), "exact");
+        assert_eq!(decided.client_id("two"), suffixed("exact", "two"));
+        let open = connection(None);
+        assert_eq!(open.client_id("two"), "exact");
+        assert_eq!(open.client_id("one"), suffixed("exact", "one"));
+    }
 
     #[test]
     fn identifiers_stay_the_same_and_differ_for_labels_that_look_alike() {

@@ -53,7 +53,8 @@ pub fn features() -> Features {
 ///
 /// `client_id_base` is what client identifiers begin with where the settings
 /// name none. To find what the broker has kept for it, a process that starts
-/// again needs the same one; no other process may have it.
+/// again needs the same one; no other process may have it. A client identifier
+/// that the settings name is for the session of whoever subscribes first.
 ///
 /// # Errors
 /// The settings contradict each other, or name a file that cannot be used.
@@ -75,5 +76,5 @@ pub fn open_seeded(
     client_id_base: String,
     seed: u64,
 ) -> Result<Arc<dyn Connection>, SettingsError> {
-    Ok(Arc::new(connection::MqttConnection::new(settings, client_id_base, seed)?))
+    Ok(Arc::new(connection::MqttConnection::new(settings, client_id_base, None, seed)?))
 }

@@ -1,5 +1,6 @@
 //! `pubsub.mqtt` in the configuration.
 
+use super::connection::MqttConnection;
 use super::settings::{Endpoint, Format, Identity, MqttSettings, SettingsError, Version};
 use super::{features, open};
 use crate::broker::BrokerError;
@@ -69,8 +70,14 @@ impl ConnectionSettings for MqttSettings {
         self.endpoint.to_string()
     }
 
-    fn open(&self, client_id_base: &str) -> Result<Arc<dyn Connection>, BrokerError> {
-        open(self.clone(), client_id_base.to_owned())
+    fn open(
+        &self,
+        client_id_base: &str,
+        first_label: Option<&str>,
+    ) -> Result<Arc<dyn Connection>, BrokerError> {
+        let base = client_id_base.to_owned();
+        MqttConnection::new(self.clone(), base, first_label.map(str::to_owned), fastrand::u64(..))
+            .map(|connection| Arc::new(connection) as Arc<dyn Connection>)
             .map_err(|error| BrokerError::Other(error.to_string()))
     }
 
@@ -81,7 +88,7 @@ impl ConnectionSettings for MqttSettings {
             session_expiry: Duration::ZERO,
             ..self.clone()
         };
-        ConnectionSettings::open(&settings, client_id)
+        ConnectionSettings::open(&settings, client_id, None)
     }
 
     fn open_kept(&self, client_id: &str) -> Option<Result<Arc<dyn Connection>, BrokerError>> {
@@ -91,7 +98,7 @@ impl ConnectionSettings for MqttSettings {
             session_expiry: SESSION_EXPIRY_MAX,
             ..self.clone()
         };
-        Some(ConnectionSettings::open(&settings, client_id))
+        Some(ConnectionSettings::open(&settings, client_id, None))
     }
 }
 

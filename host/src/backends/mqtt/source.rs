@@ -310,7 +310,7 @@ impl Role for Subscriber {
             self.unpark(out_of_patience);
         }
         if touched && self.parked.is_empty() && self.shared.share.is_served() {
-            // What it waited for was dropped, or is lost with its connection.
+            // What it waited for was dropped.
             self.shared.share.decline();
         }
         if touched {
@@ -322,6 +322,7 @@ impl Role for Subscriber {
                 self.hold();
             }
         }
+        self.shared.share.pass_on();
     }
 
     fn idle(&mut self) {
@@ -384,6 +385,8 @@ impl Role for Subscriber {
         self.parked.clear();
         self.patience = None;
         self.shared.inbox.lock().lost();
+        // What has waited comes again with the next connection, if at all.
+        self.shared.share.withdraw();
     }
 
     fn is_finished(&self) -> bool {
@@ -406,6 +409,8 @@ impl Role for Subscriber {
             let _ = opened.send(Err(why.clone()));
         }
         self.shared.inbox.lock().end(why);
+        self.parked.clear();
+        self.shared.share.withdraw();
         self.ready.notify();
     }
 }
@@ -475,3 +480,7 @@ impl Drop for MqttSource {
         self.shared.control.close();
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

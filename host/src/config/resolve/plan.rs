@@ -55,6 +55,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The label of a broker's first subscription, in the order of the
+    /// configuration.
+    #[must_use]
+    pub fn first_label(&self, broker: usize) -> Option<&str> {
+        let mut of_broker = self.subscriptions.iter().filter(|s| s.broker == broker);
+        of_broker.next().map(|subscription| subscription.settings.label.as_str())
+    }
+
     /// The dead-letter topics that a broker is to keep for `wasi-pubsub dead`:
     /// those of a network broker.
     #[must_use]
