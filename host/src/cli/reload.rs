@@ -32,10 +32,12 @@ impl Reloading {
                 Ok(Some(changes)) => tracing::info!("reloaded: {changes}"),
                 // The service stops.
                 Ok(None) => return,
-                Err(failure) => tracing::error!(
-                    "not reloaded; keeping the version that runs\n{}",
-                    failure.render(false)
-                ),
+                Err(failure) => {
+                    // What the refused version would have had kept is not wanted.
+                    self.in_use.take_effect();
+                    let failure = failure.render(false);
+                    tracing::error!("not reloaded; keeping the version that runs\n{failure}");
+                }
             }
         }
     }

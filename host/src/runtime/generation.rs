@@ -7,7 +7,6 @@ use super::setup::{Setup, StartError};
 use super::status::Status;
 use super::unit::{Gate, Unit, Wanted};
 use crate::broker::Broker;
-use crate::broker::driver::Parting;
 use crate::capability::Observers;
 use std::fmt;
 use std::sync::Arc;
@@ -107,7 +106,8 @@ fn wanted<'a>(setup: &'a Setup, openings: &[Arc<Opening>], index: usize) -> Want
 pub(super) struct Difference {
     /// Versions of components that are over.
     pub(super) retired: Vec<Arc<Unit>>,
-    /// Subscriptions that another one of the same label takes the place of.
+    /// Subscriptions that another one takes the place of, with what the broker has
+    /// for them.
     pub(super) replaced: Vec<Arc<Opening>>,
     /// Subscriptions that nobody wants any more.
     pub(super) removed: Vec<Arc<Opening>>,
@@ -128,47 +128,47 @@ impl Difference {
         let fresh = missing(&new.openings, &old.openings);
         let leaving = missing(&old.setup.brokers, &new.setup.brokers);
         let arriving = missing(&new.setup.brokers, &old.setup.brokers);
-        let same_label = |list: &[Arc<Opening>], opening: &Arc<Opening>| {
-            list.iter().any(|other| other.settings.label == opening.settings.label)
-        };
         let changes = Changes::new(old, new, &gone, &fresh);
-        let (replaced, removed) =
-            gone.iter().cloned().partition(|opening| same_label(&fresh, opening));
+        let (replaced, removed) = gone
+            .iter()
+            .cloned()
+            .partition(|old| fresh.iter().any(|new| takes_place(&leaving, old, new)));
         // A broker that is reached in another way may know the old connection's
         // client by the same name.
-        let (after, beside) = fresh.into_iter().partition(|opening| {
-            let arrives = arriving.iter().any(|broker| Arc::ptr_eq(broker, &opening.broker));
-            same_label(&gone, opening) || arrives && !leaving.is_empty()
+        let (after, beside) = fresh.into_iter().partition(|new| {
+            gone.iter().any(|old| takes_place(&leaving, old, new))
+                || is_among(&arriving, &new.broker) && !leaving.is_empty()
         });
         Self { retired, replaced, removed, beside, after, leaving, changes }
     }
 
-    /// What becomes of a subscription of the old generation whose label is still
-    /// wanted, or of the new one where that is given up: its events are for its
-    /// counterpart, if that is at the same broker, or at one that is reached in
-    /// another way.
-    pub(super) fn parting(&self, opening: &Opening) -> Parting {
-        let at_same = |other: &&Arc<Opening>| {
-            other.settings.label == opening.settings.label
-                && Arc::ptr_eq(&other.broker, &opening.broker)
-        };
-        let leaves = self.leaving.iter().any(|broker| Arc::ptr_eq(broker, &opening.broker));
-        let counterparts = if self.after.iter().any(|o| std::ptr::eq(&**o, opening)) {
-            &self.replaced
-        } else {
-            &self.after
-        };
-        if leaves || counterparts.iter().any(|other| at_same(&other)) {
-            Parting::Replaced
-        } else {
-            Parting::Removed
-        }
+    /// Whether a subscription of the new generation goes on with what a broker has
+    /// for one of the old generation.
+    pub(super) fn resumes(&self, new: &Opening) -> bool {
+        self.replaced.iter().any(|old| takes_place(&self.leaving, old, new))
+    }
+
+    /// Whether nothing else uses the broker of a subscription of the old
+    /// generation any more.
+    pub(super) fn leaves(&self, old: &Opening) -> bool {
+        is_among(&self.leaving, &old.broker)
     }
 
     /// Whether something has to end before its successor can be opened.
     pub(super) fn has_to_wait(&self) -> bool {
         !self.replaced.is_empty() || !self.after.is_empty()
     }
+}
+
+/// Whether a new subscription takes the place of an old one: it has its label, at
+/// the same broker, or at one that may be the same, reached in another way.
+fn takes_place(leaving: &[Arc<Broker>], old: &Opening, new: &Opening) -> bool {
+    old.settings.label == new.settings.label
+        && (Arc::ptr_eq(&old.broker, &new.broker) || is_among(leaving, &old.broker))
+}
+
+fn is_among(brokers: &[Arc<Broker>], broker: &Arc<Broker>) -> bool {
+    brokers.iter().any(|known| Arc::ptr_eq(known, broker))
 }
 
 /// What of the one list is not in the other.

@@ -63,7 +63,7 @@ impl Opening {
     /// Begins to open it, without limit while the broker cannot be reached.
     pub(super) fn begin(&self) {
         let mut task = self.task.lock();
-        if task.is_some() {
+        if task.is_some() || self.parted.load(Ordering::Acquire) {
             return;
         }
         let (broker, settings) = (Arc::clone(&self.broker), self.settings.clone());
@@ -116,7 +116,12 @@ impl Opening {
     /// for what is in flight, and until the broker has taken note.
     pub(super) async fn part(&self, parting: Parting, deadline: Instant) {
         self.parted.store(true, Ordering::Release);
-        self.abort();
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            // It may be just about to open: only its end says whether it has.
+            task.abort();
+            let _ = task.await;
+        }
         let Some(subscription) = self.subscription() else { return };
         subscription.part(parting);
         let deadline = deadline.max(Instant::now() + PART_GRACE_MIN);

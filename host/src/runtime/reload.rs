@@ -72,8 +72,15 @@ impl Reloads {
         self.outlast
     }
 
+    /// The next reload that is asked for. `None`, once, where nobody can ask for
+    /// one any more: then there is nothing to wait for.
     pub(super) async fn next(&mut self) -> Option<(Setup, Reply)> {
-        self.requests.as_mut()?.recv().await
+        let Some(requests) = &mut self.requests else { return std::future::pending().await };
+        let request = requests.recv().await;
+        if request.is_none() {
+            *self = Self::none();
+        }
+        request
     }
 }
 
@@ -116,14 +123,16 @@ impl Service {
         Ok(changes)
     }
 
-    /// Ends what stands in the way of what is to be opened.
+    /// Ends what stands in the way of what is to be opened. What is removed at a
+    /// broker that stays is not touched before the next generation is sure.
     async fn make_room(&self, difference: &Difference, deadline: Instant) {
         retire(&difference.retired, deadline);
-        part_each(&difference.replaced, difference, deadline).await;
+        part(&difference.replaced, Parting::Replaced, deadline).await;
         if !difference.leaving.is_empty() {
             // Under the same name as before, a new connection would take the place
             // of the old one, which must be done with its work.
-            part(&difference.removed, Parting::Removed, deadline).await;
+            let gone = difference.removed.iter().filter(|opening| difference.leaves(opening));
+            part(&gone.cloned().collect::<Vec<_>>(), Parting::Removed, deadline).await;
             join_all(difference.retired.iter().map(|unit| unit.over())).await;
         }
     }
@@ -131,7 +140,10 @@ impl Service {
     /// Runs the generation before again, as far as it was ended.
     async fn bring_back(&mut self, difference: &Difference) {
         part(&difference.beside, Parting::Removed, Instant::now()).await;
-        part_each(&difference.after, difference, Instant::now()).await;
+        let (resumed, fresh): (Vec<_>, Vec<_>) =
+            difference.after.iter().cloned().partition(|opening| difference.resumes(opening));
+        part(&resumed, Parting::Replaced, Instant::now()).await;
+        part(&fresh, Parting::Removed, Instant::now()).await;
         let setup = self.current.setup.clone();
         // It was linked before.
         let Ok(again) = Generation::link(&self.host, setup, Some(&self.current)) else { return };
@@ -139,6 +151,7 @@ impl Service {
         self.switch(again, difference, Instant::now());
         // Its subscriptions are waited for as at the start.
         self.is_open = false;
+        self.status.starting();
     }
 
     /// From here on, new events go to the next generation.
@@ -151,14 +164,14 @@ impl Service {
         next.openings.iter().for_each(|opening| opening.begin());
         let before = std::mem::replace(&mut self.current, next);
         self.current.report(&self.status);
-        let gate = self.current.gate();
+        self.gates.send_replace(self.current.gate());
         let is_new = |unit: &&Arc<Unit>| !before.units.iter().any(|old| Arc::ptr_eq(old, unit));
         for unit in self.current.units.iter().filter(is_new) {
             if unit.runs_command() {
                 self.failed.retain(|name| name != unit.name());
             }
             let previous = before.unit(unit.name()).cloned();
-            unit.start(&gate, previous, &self.ends, &mut self.running);
+            unit.start(&self.gates, previous, &self.ends, &mut self.running);
         }
         self.failed.retain(|name| self.current.unit(name).is_some());
         self.leaving.retain(|broker| broker.strong_count() > 0);
@@ -187,10 +200,6 @@ fn retire(units: &[Arc<Unit>], deadline: Instant) {
 
 async fn part(openings: &[Arc<Opening>], parting: Parting, deadline: Instant) {
     join_all(openings.iter().map(|opening| opening.part(parting, deadline))).await;
-}
-
-async fn part_each(openings: &[Arc<Opening>], difference: &Difference, deadline: Instant) {
-    join_all(openings.iter().map(|o| o.part(difference.parting(o), deadline))).await;
 }
 
 async fn open(openings: &[Arc<Opening>]) -> Result<(), ReloadError> {

@@ -6,12 +6,13 @@ use super::inbox::Ends;
 use super::reload::Reloads;
 use super::setup::{Outcome, Setup, StartError};
 use super::status::Status;
-use super::unit::Ended;
+use super::unit::{Ended, Gate};
 use crate::broker::Broker;
 use futures_util::future::join_all;
 use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -25,6 +26,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(60);
 pub struct Service {
     pub(super) host: Host,
     pub(super) current: Generation,
+    /// What the components of this generation wait for before they run.
+    pub(super) gates: watch::Sender<Gate>,
     pub(super) status: Arc<Status>,
     pub(super) ends: Arc<Ends>,
     /// The tasks of components, of this generation and of earlier ones.
@@ -50,6 +53,7 @@ impl Service {
         current.report(&status);
         Ok(Self {
             host: host.clone(),
+            gates: watch::Sender::new(current.gate()),
             current,
             status,
             ends: Arc::default(),
@@ -107,8 +111,8 @@ impl Service {
                 opened = gate.opened(), if !self.is_open => match opened {
                     Ok(()) => {
                         self.is_open = true;
+                        self.status.ready();
                         if let Some(ready) = ready.take() {
-                            self.status.ready();
                             ready();
                         }
                     }
@@ -124,20 +128,19 @@ impl Service {
                     }
                 }
                 Some(_) = self.parting.join_next() => {}
-                Some((setup, reply)) = reloads.next() => {
+                asked = reloads.next() => if let Some((setup, reply)) = asked {
                     // Who asked may have gone away.
                     let _ = reply.send(self.reload(setup).await);
                     gate = self.current.gate();
-                }
+                },
             }
         }
     }
 
     fn begin(&mut self) {
         self.current.openings.iter().for_each(|opening| opening.begin());
-        let gate = self.current.gate();
         for unit in &self.current.units {
-            unit.start(&gate, None, &self.ends, &mut self.running);
+            unit.start(&self.gates, None, &self.ends, &mut self.running);
         }
     }
 

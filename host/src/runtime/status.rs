@@ -54,6 +54,14 @@ impl Status {
         }
     }
 
+    /// The service waits for a broker once more, unless it stops already.
+    pub(super) fn starting(&self) {
+        let mut phase = self.phase.write();
+        if *phase == Phase::Ready {
+            *phase = Phase::Starting;
+        }
+    }
+
     pub(super) fn stopping(&self) {
         *self.phase.write() = Phase::Stopping;
     }

@@ -174,31 +174,31 @@ impl Unit {
         let _ = self.tasks.subscribe().wait_for(|tasks| *tasks == 0).await;
     }
 
-    /// Starts it, once all subscriptions are open; its command after that of the
-    /// version before it has ended.
+    /// Starts it, once all subscriptions of the generation that runs by then are
+    /// open; its command after that of the version before it has ended.
     pub(super) fn start(
         self: &Arc<Self>,
-        gate: &Gate,
+        gates: &watch::Sender<Gate>,
         previous: Option<Arc<Self>>,
         ends: &Arc<Ends>,
         running: &mut JoinSet<Ended>,
     ) {
         if let Some(export) = self.component.command.filter(|_| self.runs_command) {
-            let (unit, gate, task) = (Arc::clone(self), gate.clone(), Task::begin(self));
+            let (unit, gates, task) = (Arc::clone(self), gates.subscribe(), Task::begin(self));
             running.spawn(async move {
                 if let Some(previous) = previous {
                     previous.over().await;
                 }
-                let failed = unit.may_run(&gate).await && unit.run_command(export).await;
+                let failed = unit.may_run(gates).await && unit.run_command(export).await;
                 drop(task);
                 Ended { unit, failed }
             });
         }
         if let Some(export) = self.component.handler {
-            let (unit, gate, ends) = (Arc::clone(self), gate.clone(), Arc::clone(ends));
+            let (unit, gates, ends) = (Arc::clone(self), gates.subscribe(), Arc::clone(ends));
             let task = Task::begin(self);
             running.spawn(async move {
-                if unit.may_run(&gate).await {
+                if unit.may_run(gates).await {
                     unit.serve(export, &ends).await;
                 }
                 drop(task);
@@ -208,18 +208,26 @@ impl Unit {
     }
 
     /// Waits for the subscriptions: a command may publish at once, and who listens
-    /// must be there. `false` where this version is over before.
-    async fn may_run(&self, gate: &Gate) -> bool {
-        let opened = async {
-            if gate.opened().await.is_err() {
-                // The service ends, or goes back to an earlier generation.
-                std::future::pending().await
+    /// must be there. A reload that leaves this version as it is changes what it
+    /// waits for. `false` where this version is over before.
+    async fn may_run(&self, mut gates: watch::Receiver<Gate>) -> bool {
+        loop {
+            let gate = gates.borrow_and_update().clone();
+            let opened = async {
+                if gate.opened().await.is_err() {
+                    // The service ends, or goes on to another generation.
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = self.links.shared_closing().closed() => return false,
+                changed = gates.changed() => if changed.is_err() {
+                    // The service is gone.
+                    return false;
+                },
+                () = opened => return true,
             }
-        };
-        tokio::select! {
-            biased;
-            _ = self.links.shared_closing().closed() => false,
-            () = opened => true,
         }
     }
 
