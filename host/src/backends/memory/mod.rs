@@ -1,8 +1,9 @@
 //! The built-in broker, in memory: nothing outlives the process.
 //!
 //! A topic subscription has a queue of its own, which ends with it, or passes to
-//! the subscription that replaces it. The members of a group share one queue. It lasts as long as the broker: while nobody is
-//! in the group it goes on collecting events, up to its bound.
+//! the subscription that replaces it. The members of a group share one queue. It
+//! lasts as long as the broker: while nobody is in the group it goes on collecting
+//! events, up to its bound.
 //!
 //! At qos 1 and 2 no event is lost: a publisher waits while one of the queues
 //! that the event belongs to is full, and the event goes into all or none.
