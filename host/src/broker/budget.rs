@@ -196,6 +196,11 @@ const WAITING: u8 = 1;
 const SERVED: u8 = 2;
 
 /// What one subscription holds of a budget.
+///
+/// Who waits and is served keeps the room that it got, for one event, until it
+/// uses, [declines](Self::decline) or [withdraws](Self::withdraw) it. Where only
+/// a taker makes the driver look, as in the built-in broker, a subscription that
+/// nobody takes from any more keeps it until it is stopped.
 pub struct Share {
     budget: Arc<Budget>,
     held: AtomicUsize,
