@@ -2,18 +2,17 @@
 //! being handled now.
 
 use super::delivery::SlotKey;
-use super::hashed::Hashed;
+use super::hashed::{Hashed, KeyedHash};
 use super::{DedupeWindow, Event};
-use std::collections::hash_map::{Entry, RandomState};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::BuildHasher;
 use std::time::Instant;
 
 /// Remembers events by a keyed hash of 128 bits, so that long ids cost no memory
 /// and nobody can choose two ids that collide.
 pub(super) struct Dedupe {
     window: DedupeWindow,
-    keys: [RandomState; 2],
+    hash: KeyedHash,
     recorded: HashSet<u128, Hashed>,
     /// The recorded ones by age.
     ages: VecDeque<(Instant, u128)>,
@@ -37,7 +36,7 @@ impl Dedupe {
     pub(super) fn new(window: DedupeWindow) -> Self {
         Self {
             window,
-            keys: [RandomState::new(), RandomState::new()],
+            hash: KeyedHash::default(),
             recorded: HashSet::default(),
             ages: VecDeque::new(),
             handled: HashMap::default(),
@@ -46,9 +45,7 @@ impl Dedupe {
 
     /// What an event is known as: see [`Event::identity`].
     pub(super) fn identity(&self, event: &Event) -> u128 {
-        let identity = event.identity();
-        let [low, high] = self.keys.each_ref().map(|key| u128::from(key.hash_one(identity)));
-        high << 64 | low
+        self.hash.of(event.identity())
     }
 
     /// Looks an event up, and notes the delivery as handled or waiting.

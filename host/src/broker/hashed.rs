@@ -1,6 +1,19 @@
-//! Tables whose keys are hashes already.
+//! Keyed hashes of 128 bits, and tables under them.
 
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+
+/// Makes hashes of 128 bits with a key of its own, so that long names cost no
+/// memory and nobody can choose two that collide.
+#[derive(Default)]
+pub(super) struct KeyedHash([RandomState; 2]);
+
+impl KeyedHash {
+    pub(super) fn of(&self, value: impl Hash) -> u128 {
+        let [low, high] = self.0.each_ref().map(|key| u128::from(key.hash_one(&value)));
+        high << 64 | low
+    }
+}
 
 /// For tables under keyed hashes of 128 bits.
 pub(super) type Hashed = BuildHasherDefault<AlreadyHashed>;

@@ -1,15 +1,12 @@
 //! Which events of a subscription are handled one after the other.
 
-use super::{Event, Topic};
-use std::collections::HashMap;
-use std::collections::VecDeque;
-use std::collections::hash_map::{Entry, RandomState};
-use std::fmt;
-use std::hash::{BuildHasher, Hasher};
-use std::str::FromStr;
-
 use super::delivery::SlotKey;
-use super::hashed::Hashed;
+use super::hashed::{Hashed, KeyedHash};
+use super::{Event, Topic};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
 
 /// Which events of a subscription are handled one after the other, in the order
 /// of arrival. A retry holds back what comes after its event; everything else
@@ -83,15 +80,14 @@ pub(super) struct Lane(u128);
 /// Who is in the way of whom. Bounded by `max_in_flight`.
 pub(super) struct Lanes {
     order: Order,
-    keys: [RandomState; 2],
+    hash: KeyedHash,
     /// The lanes that are taken, each with the deliveries that wait for it.
     taken: HashMap<u128, VecDeque<SlotKey>, Hashed>,
 }
 
 impl Lanes {
     pub(super) fn new(order: Order) -> Self {
-        let keys = [RandomState::new(), RandomState::new()];
-        Self { order, keys, taken: HashMap::default() }
+        Self { order, hash: KeyedHash::default(), taken: HashMap::default() }
     }
 
     /// Whether there are any lanes.
@@ -111,14 +107,8 @@ impl Lanes {
             OrderBy::Attribute(name) => event.value(name),
             OrderBy::TopicLevel(level) => topic.as_str().split('/').nth(level - 1),
         };
-        let [low, high] = self.keys.each_ref().map(|keyed| {
-            let mut hasher = keyed.build_hasher();
-            // A topic is no key, even if it reads like one.
-            hasher.write_u8(u8::from(key.is_some()));
-            hasher.write(key.unwrap_or(topic.as_str()).as_bytes());
-            u128::from(hasher.finish())
-        });
-        Some(Lane(high << 64 | low))
+        // A topic is no key, even if it reads like one.
+        Some(Lane(self.hash.of((key.is_some(), key.unwrap_or(topic.as_str())))))
     }
 
     /// A new delivery comes to its lane: `true` if it is its turn. Otherwise it

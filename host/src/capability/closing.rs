@@ -55,6 +55,12 @@ impl Closing {
         tokio::time::sleep_until(self.closed().await).await;
     }
 
+    /// What whoever still wants an event is told.
+    #[must_use]
+    pub fn error() -> BrokerError {
+        BrokerError::Closed("the component is stopped or replaced".into())
+    }
+
     /// What is woken when it is over, for who polls. Whoever has registered with
     /// it asks [`is_closed`](Self::is_closed) once more.
     #[must_use]
@@ -84,7 +90,7 @@ impl Taker {
 
     pub(super) fn try_next(&self) -> Result<Option<Lease>, BrokerError> {
         if self.links.closing().is_closed() {
-            return Err(over());
+            return Err(Closing::error());
         }
         let mut lease = self.subscription.try_next()?;
         if let Some(lease) = &mut lease {
@@ -99,7 +105,7 @@ impl Taker {
         }
         tokio::select! {
             lease = self.taken() => lease,
-            _ = self.links.closing().closed() => Err(over()),
+            _ = self.links.closing().closed() => Err(Closing::error()),
         }
     }
 
@@ -120,12 +126,8 @@ impl Taker {
             }
             self.bell.get_or_insert_with(|| closing.bell()).register(cx.waker());
         }
-        if closing.is_closed() { Poll::Ready(Err(over())) } else { Poll::Pending }
+        if closing.is_closed() { Poll::Ready(Err(Closing::error())) } else { Poll::Pending }
     }
-}
-
-fn over() -> BrokerError {
-    BrokerError::Closed("the component is stopped or replaced".into())
 }
 
 #[cfg(test)]

@@ -19,8 +19,9 @@ const PUBLISH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const IN_FLIGHT_MAX: u64 = 65_535;
-const IN_FLIGHT_BYTES_MIN: u64 = 1 << 10;
-const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
+/// Of a subscription, and of a component.
+pub(super) const IN_FLIGHT_BYTES_MIN: u64 = 1 << 10;
+pub(super) const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
 const ATTEMPTS_MAX: u64 = 1_000_000;
 const DEDUPE_EVENTS_MAX: u64 = 1_000_000;
 

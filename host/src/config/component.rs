@@ -1,6 +1,7 @@
 //! Reading the `[[component]]` tables.
 
 use super::Problem;
+use super::binding::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_BYTES_MIN};
 use super::load::name_of;
 use super::model::{Component, ComponentSettings, Directory, Instance, Network, Wasi};
 use super::section::Section;
@@ -11,8 +12,6 @@ use std::time::Duration;
 
 const INSTANCES_MAX: u64 = 1_000;
 const CONCURRENCY_MAX: u64 = 10_000;
-const IN_FLIGHT_BYTES_MIN: u64 = 1 << 10;
-const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
 const MEMORY_MIN: u64 = 64 << 10;
 const MEMORY_MAX: u64 = 4 << 30;
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);

@@ -64,7 +64,7 @@ impl Inbox {
     /// component is over.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease, BrokerError>> {
         if self.closing.is_closed() {
-            return Poll::Ready(Err(over()));
+            return Poll::Ready(Err(Closing::error()));
         }
         let found =
             if self.budget.poll_room(cx).is_ready() { self.look(cx) } else { Poll::Pending };
@@ -72,7 +72,7 @@ impl Inbox {
             Poll::Ready(Ok(lease)) if self.closing.is_closed() => {
                 // It may have come after the end: it is for the next version.
                 lease.give_back(false);
-                Poll::Ready(Err(over()))
+                Poll::Ready(Err(Closing::error()))
             }
             Poll::Ready(Ok(mut lease)) => {
                 lease.count_against(&self.budget);
@@ -80,7 +80,11 @@ impl Inbox {
             }
             Poll::Pending => {
                 self.bell.register(cx.waker());
-                if self.closing.is_closed() { Poll::Ready(Err(over())) } else { Poll::Pending }
+                if self.closing.is_closed() {
+                    Poll::Ready(Err(Closing::error()))
+                } else {
+                    Poll::Pending
+                }
             }
             ended @ Poll::Ready(Err(_)) => ended,
         }
@@ -123,8 +127,4 @@ impl Inbox {
     pub(super) async fn closed(&self) {
         self.closing.closed().await;
     }
-}
-
-fn over() -> BrokerError {
-    BrokerError::Closed("the component is stopped or replaced".into())
 }

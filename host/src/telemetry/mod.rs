@@ -9,11 +9,13 @@ mod http;
 mod metrics;
 mod outcome;
 mod pages;
+mod time;
 mod traces;
 
 pub use http::{Listener, Serving};
 pub use metrics::Recorder;
 pub use pages::Pages;
+pub use time::rfc3339;
 pub use traces::carry_on;
 #[cfg(feature = "otlp")]
 pub use traces::{EndpointError, Exporter};

@@ -10,11 +10,12 @@ use super::super::lines::{self, Data};
 use super::letter::{Key, Letter, key};
 use super::places::Place;
 use crate::broker::Event;
+use crate::telemetry::rfc3339;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// The most letters of one topic.
 const LETTERS_MAX: usize = 100_000;
@@ -239,28 +240,6 @@ fn line(letter: &Letter) -> Vec<u8> {
     let mut line = lines::write(&letter.topic, &letter.event, &own, Data::Exact);
     line.push(b'\n');
     line
-}
-
-/// A time as RFC 3339 writes it, in UTC, to the second.
-fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days since 1 March of the year 0, in periods of 400 years: a leap day is
-    // the last of its year.
-    let days = days + 719_468;
-    let (period, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + period * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    )
 }
 
 #[cfg(unix)]

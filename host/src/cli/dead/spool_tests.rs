@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
 fn event(id: &str) -> Event {
     Event {
