@@ -145,7 +145,9 @@ pub fn request() -> Result<SubscribeRequest> {
         max_in_flight: settings.max_in_flight,
         max_in_flight_bytes: settings.max_in_flight_bytes,
         not_from: None,
-        ordered: false,
+        order: wasi_pubsub::broker::Order::None,
+        event_filter: None,
+        start: wasi_pubsub::broker::Start::New,
         share: Share::new(&Budget::unbounded()),
         ready: Ready(Arc::new(|| {})),
     })

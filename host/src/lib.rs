@@ -3,6 +3,7 @@
 
 pub mod backends;
 pub mod broker;
+pub mod builtin;
 pub mod capability;
 pub mod cli;
 pub mod config;

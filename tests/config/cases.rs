@@ -109,6 +109,8 @@ impl BackendSection for Limited {
         Features {
             queue: false,
             ordered_queue: false,
+            pins_keys: false,
+            filters: false,
             qos_max: Qos::AtMostOnce,
             delayed_redelivery: false,
             replay: false,

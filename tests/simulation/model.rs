@@ -465,6 +465,8 @@ impl Connection for ModelConnection {
         Features {
             queue: true,
             ordered_queue: true,
+            pins_keys: false,
+            filters: false,
             qos_max: Qos::EffectivelyOnce,
             delayed_redelivery: self.model.returns,
             replay: false,
@@ -519,7 +521,7 @@ impl Connection for ModelConnection {
             kept: Vec::new(),
             lost: Vec::new(),
             limited: false,
-            ordered: request.ordered,
+            ordered: request.order != wasi_pubsub::broker::Order::None,
             stopped: false,
             dropped: 0,
         });

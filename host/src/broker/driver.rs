@@ -5,7 +5,9 @@
 //! [`Subscription`](super::Subscription). A driver returns its errors as they
 //! are, with their kind; the core wraps and retries.
 
-use super::{BrokerError, Event, Qos, Share, Topic, TopicFilter};
+use super::{
+    BrokerError, Event, EventFilter, Order, Qos, RetentionRule, Share, Start, Topic, TopicFilter,
+};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +20,20 @@ pub struct Features {
     pub queue: bool,
     /// The events of a queue keep their order when there is one subscriber in
     /// the whole group, and the broker can say so: see
-    /// [`SubscribeRequest::ordered`].
+    /// [`SubscribeRequest::order`].
     pub ordered_queue: bool,
+    /// The events of a queue keep their order whoever takes them: what has one
+    /// key goes to one subscriber at a time.
+    pub pins_keys: bool,
+    /// [`SubscribeRequest::event_filter`] is applied before events are delivered.
+    pub filters: bool,
     /// The highest quality of service.
     pub qos_max: Qos,
     /// [`Settlement::Return`] is understood: the broker holds an event back
     /// and delivers it again, counting attempts.
     pub delayed_redelivery: bool,
-    /// A subscription can begin in the past.
+    /// Topics remember: [`SubscribeRequest::start`] and
+    /// [`Connection::set_retention`] are understood.
     pub replay: bool,
     /// The broker can be reached by other processes.
     pub network: bool,
@@ -73,6 +81,10 @@ pub trait Connection: Send + Sync + 'static {
     /// by who does not want to wait. An error is final: the broker refused.
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError>;
 
+    /// Says what topics are to remember, instead of what was said before. Only for
+    /// brokers with [`Features::replay`].
+    fn set_retention(&self, _rules: Vec<RetentionRule>) {}
+
     /// Ends the connection after what was settled and published has been sent,
     /// within `grace`. Sessions that the broker keeps stay.
     async fn close(&self, grace: Duration);
@@ -92,9 +104,16 @@ pub struct SubscribeRequest {
     pub group: Option<String>,
     /// The quality of service to ask for.
     pub qos: Qos,
-    /// The order of events matters: what is given back goes before all that was
-    /// published after it, at once and whatever its settlement says of a delay.
-    pub ordered: bool,
+    /// Whether the order of events matters. Where it does, what is given back goes
+    /// before all that was published after it, at once and whatever its settlement
+    /// says of a delay. With [`Features::pins_keys`] there is one delivery for
+    /// each key at a time, over all subscribers of the queue.
+    pub order: Order,
+    /// Which events are wanted. Only brokers with [`Features::filters`] look at it.
+    pub event_filter: Option<EventFilter>,
+    /// Where it begins if the broker does not know it yet. Only brokers with
+    /// [`Features::replay`] look at it.
+    pub start: Start,
     /// The most events that may be buffered in the driver or unsettled, together.
     pub max_in_flight: usize,
     /// The largest number of bytes, likewise. One event above it may be taken

@@ -6,21 +6,21 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 /// Makes hashes of 128 bits with a key of its own, so that long names cost no
 /// memory and nobody can choose two that collide.
 #[derive(Default)]
-pub(super) struct KeyedHash([RandomState; 2]);
+pub(crate) struct KeyedHash([RandomState; 2]);
 
 impl KeyedHash {
-    pub(super) fn of(&self, value: impl Hash) -> u128 {
+    pub(crate) fn of(&self, value: impl Hash) -> u128 {
         let [low, high] = self.0.each_ref().map(|key| u128::from(key.hash_one(&value)));
         high << 64 | low
     }
 }
 
 /// For tables under keyed hashes of 128 bits.
-pub(super) type Hashed = BuildHasherDefault<AlreadyHashed>;
+pub(crate) type Hashed = BuildHasherDefault<AlreadyHashed>;
 
 /// Half of such a hash serves as its hash.
 #[derive(Default)]
-pub(super) struct AlreadyHashed(u64);
+pub(crate) struct AlreadyHashed(u64);
 
 impl Hasher for AlreadyHashed {
     fn finish(&self) -> u64 {

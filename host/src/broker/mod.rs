@@ -14,11 +14,12 @@ mod drain;
 mod error;
 mod event;
 mod filter;
-mod hashed;
+pub(crate) mod hashed;
 mod lease;
 mod limits;
 mod order;
 mod qos;
+mod retention;
 mod retry;
 mod settings;
 mod stats;
@@ -41,6 +42,7 @@ pub use lease::{Lease, Verdict};
 pub use limits::Limits;
 pub use order::{Order, OrderBy, OrderByError};
 pub use qos::Qos;
+pub use retention::{Retention, RetentionRule, Start};
 pub use retry::{RETRY_DELAY_MAX, RetryPolicy};
 pub use settings::{
     ACK_DEADLINE, DedupeWindow, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, SubscriptionSettings,

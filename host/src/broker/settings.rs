@@ -1,6 +1,6 @@
 //! What a subscription is made of.
 
-use super::{EventFilter, Order, Qos, RetryPolicy, Topic, TopicFilter};
+use super::{EventFilter, Order, Qos, RetryPolicy, Start, Topic, TopicFilter};
 use std::time::Duration;
 
 /// The default of [`SubscriptionSettings::max_in_flight`].
@@ -47,6 +47,8 @@ pub struct SubscriptionSettings {
     pub not_from: Option<String>,
     /// Which verdicts are remembered at qos 2.
     pub dedupe: DedupeWindow,
+    /// Where it begins where the broker does not know it yet.
+    pub start: Start,
 }
 
 impl SubscriptionSettings {
@@ -68,6 +70,7 @@ impl SubscriptionSettings {
             exhausted: Exhausted::Never,
             not_from: None,
             dedupe: DedupeWindow::default(),
+            start: Start::New,
         }
     }
 }

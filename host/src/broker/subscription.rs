@@ -6,8 +6,7 @@ use super::drain::Drain;
 use super::driver::{Incoming, Parting, Ready, Source, SubscribeRequest, Token};
 use super::waiters::{WaiterId, Waiters};
 use super::{
-    Broker, BrokerError, Exhausted, Lease, Order, Share, Stats, SubscriptionSettings, Verdict,
-    timer,
+    Broker, BrokerError, Exhausted, Lease, Share, Stats, SubscriptionSettings, Verdict, timer,
 };
 use parking_lot::Mutex;
 use std::fmt;
@@ -70,7 +69,9 @@ impl Subscription {
             filter: settings.filter.clone(),
             group: settings.group.clone(),
             qos: settings.qos,
-            ordered: settings.order != Order::None,
+            order: settings.order.clone(),
+            event_filter: settings.event_filter.clone(),
+            start: settings.start,
             max_in_flight: settings.max_in_flight,
             max_in_flight_bytes: settings.max_in_flight_bytes,
             share: share.clone(),

@@ -78,6 +78,8 @@ impl Connection for FakeConnection {
         Features {
             queue: false,
             ordered_queue: false,
+            pins_keys: false,
+            filters: false,
             qos_max: Qos::EffectivelyOnce,
             delayed_redelivery: false,
             replay: false,

@@ -42,7 +42,7 @@ impl Member {
             number,
             label: request.label,
             qos: request.qos,
-            ordered: request.ordered,
+            ordered: request.order != crate::broker::Order::None,
             max_in_flight: request.max_in_flight.max(1),
             max_in_flight_bytes: request.max_in_flight_bytes,
             not_from: request.not_from,

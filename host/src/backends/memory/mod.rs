@@ -75,6 +75,8 @@ impl Default for Settings {
 pub const FEATURES: Features = Features {
     queue: true,
     ordered_queue: true,
+    pins_keys: false,
+    filters: false,
     qos_max: Qos::EffectivelyOnce,
     delayed_redelivery: true,
     replay: false,

@@ -41,6 +41,8 @@ pub fn features() -> Features {
     Features {
         queue: true,
         ordered_queue: false,
+        pins_keys: false,
+        filters: false,
         qos_max: Qos::EffectivelyOnce,
         delayed_redelivery: false,
         replay: false,

@@ -166,7 +166,9 @@ async fn subscribe(connection: &dyn Connection, topic: &Topic) -> Result<(), Bro
         filter,
         group: None,
         qos: Qos::AtLeastOnce,
-        ordered: false,
+        order: crate::broker::Order::None,
+        event_filter: None,
+        start: crate::broker::Start::New,
         share: Share::new(&Budget::unbounded()),
         // What the session has collected stays in it.
         max_in_flight: 1,

@@ -232,6 +232,7 @@ impl<'a> Join<'a> {
             exhausted: config.exhausted.clone(),
             not_from: only.filter(|_| self.config.is_built_in).map(str::to_owned),
             dedupe: config.dedupe,
+            start: crate::broker::Start::New,
         }
     }
 

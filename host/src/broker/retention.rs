@@ -1,0 +1,40 @@
+//! How long topics remember, and where subscriptions begin.
+
+use super::TopicFilter;
+use std::time::{Duration, SystemTime};
+
+/// What a topic keeps of events that no subscription waits for any more. All
+/// bounds hold together: the oldest go first. Without any bound everything stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// The longest time since it was published.
+    pub age: Option<Duration>,
+    /// The most events of a topic.
+    pub events: Option<u64>,
+    /// The most bytes of a topic.
+    pub bytes: Option<u64>,
+}
+
+/// What the topics of a filter keep. Where several rules fit a topic, each keeps
+/// what it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetentionRule {
+    /// The topics.
+    pub filter: TopicFilter,
+    /// What each of them keeps.
+    pub retention: Retention,
+}
+
+/// Where a subscription that is new begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With what is published from now on.
+    #[default]
+    New,
+    /// With the oldest event that is there.
+    Earliest,
+    /// With the first event that was published at this time or after it.
+    Time(SystemTime),
+    /// With this number of the broker's sequence, or the next one that is there.
+    Number(u64),
+}
