@@ -7,5 +7,9 @@ pub mod builtin;
 pub mod capability;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "listener")]
+pub mod listener;
+#[cfg(any(feature = "listener", feature = "mqtt"))]
+pub mod mqtt;
 pub mod runtime;
 pub mod telemetry;

@@ -12,11 +12,11 @@ mod v4;
 mod v5;
 
 pub(super) use link::LinkControl;
+pub(super) use crate::mqtt::{Packet, Properties, Protocol};
 pub(super) use tls::configuration as tls_configuration;
 
 use super::settings::{Endpoint, MqttSettings};
 use crate::broker::{BrokerError, Qos};
-use bytes::Bytes;
 use link::{Link, Socket};
 use std::future::Future;
 use std::io;
@@ -35,13 +35,6 @@ const REQUEST_BATCH: usize = 128;
 const READ_BATCH: usize = 64;
 /// The largest packet that the protocol can express, in bytes.
 pub(super) const PROTOCOL_PACKET_BYTES_MAX: u32 = 268_435_460;
-
-/// The versions of the protocol that there are clients for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    V5,
-    V4,
-}
 
 /// What a session wants of its connections.
 #[derive(Clone)]
@@ -63,31 +56,6 @@ pub(super) enum Purpose {
     },
     /// It begins anew: packet identifiers of an earlier process mean nothing.
     Publish,
-}
-
-/// A packet with an event, in either direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Packet {
-    pub(super) topic: Bytes,
-    pub(super) payload: Bytes,
-    pub(super) qos: Qos,
-    pub(super) retain: bool,
-    /// The broker says that it has sent this before.
-    pub(super) dup: bool,
-    /// Its identifier on this session; 0 at qos 0.
-    pub(super) id: u16,
-    pub(super) properties: Properties,
-}
-
-/// What MQTT 5 says about a packet besides its payload.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Properties {
-    pub(super) content_type: Option<String>,
-    pub(super) user: Vec<(String, String)>,
-    pub(super) response_topic: Option<String>,
-    pub(super) correlation_data: Option<Bytes>,
-    pub(super) message_expiry: Option<u32>,
-    pub(super) payload_format: Option<u8>,
 }
 
 /// What a broker said when the connection came up.

@@ -1,12 +1,12 @@
 //! A broker: its sessions, opened as they are needed, and their identifiers.
 
 use super::client::{Plan, Purpose};
-use super::mapping::Mapping;
+use crate::mqtt::Mapping;
 use super::publisher::{Publisher, publisher};
 use super::session::{Choice, Control, Role, Session};
 use super::settings::{MqttSettings, SettingsError};
 use super::source::subscription;
-use super::{client, features, mapping};
+use super::{client, features};
 use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
 use crate::broker::{BrokerError, Event, Qos, Topic};
 use async_trait::async_trait;
@@ -159,12 +159,12 @@ fn closed() -> BrokerError {
 
 /// Refuses what would only make the broker close the connection.
 fn check_filter(request: &SubscribeRequest) -> Result<(), BrokerError> {
-    if !mapping::is_portable(request.filter.as_str()) {
+    if !crate::mqtt::is_portable(request.filter.as_str()) {
         let text = format!("`{}` contains a control character", request.filter);
         return Err(BrokerError::InvalidTopic(text.escape_debug().to_string()));
     }
     let Some(group) = &request.group else { return Ok(()) };
-    if group.is_empty() || group.contains(['/', '+', '#']) || !mapping::is_portable(group) {
+    if group.is_empty() || group.contains(['/', '+', '#']) || !crate::mqtt::is_portable(group) {
         let text = format!("the group `{}` is no name: `/`, `+` and `#` are not allowed", group);
         return Err(BrokerError::InvalidTopic(text.escape_debug().to_string()));
     }
@@ -231,8 +231,8 @@ impl Connection for MqttConnection {
         qos: Qos,
         from: Option<&str>,
     ) -> Result<(), BrokerError> {
-        if mapping::is_retained(&event) {
-            mapping::forget_retained(Arc::make_mut(&mut event));
+        if crate::mqtt::is_retained(&event) {
+            crate::mqtt::forget_retained(Arc::make_mut(&mut event));
         }
         self.publish(topic, event, qos, from).await
     }

@@ -8,7 +8,7 @@
 //! - [`session`]: one client over all its connections: back-off, takeover, end;
 //! - [`inbox`] and [`source`], [`flights`] and [`publisher`]: what a session is
 //!   for;
-//! - [`mapping`]: events as packets, and back;
+//! - `crate::mqtt`: events as packets, and back;
 //! - [`connection`]: the broker, as the core sees it.
 
 mod client;
@@ -16,7 +16,6 @@ mod connection;
 mod delivery;
 mod flights;
 mod inbox;
-mod mapping;
 mod parcel;
 mod publisher;
 mod section;

@@ -2,7 +2,7 @@
 
 use super::client::{Event, Handle, Notice, Packet, Published, Welcome};
 use super::flights::{Flight, Flights, Turn};
-use super::mapping::Mapping;
+use crate::mqtt::Mapping;
 use super::session::{Control, Role};
 use crate::broker::{self, BrokerError, Qos, Topic};
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! How a broker is reached: the keys of a `pubsub.mqtt` binding, checked.
 
+pub use crate::mqtt::Format;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -97,19 +98,6 @@ pub enum Version {
     V3_1_1,
 }
 
-/// How an event is laid out in a packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// CloudEvents: attributes in properties where the protocol has them, or
-    /// else as [`Structured`](Self::Structured).
-    #[default]
-    CloudEvents,
-    /// CloudEvents: one JSON document.
-    Structured,
-    /// The payload alone.
-    Raw,
-}
-
 /// Why a setting is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -194,7 +182,7 @@ impl MqttSettings {
         }
         for (key, found) in [("username", &self.username), ("client_id", &self.client_id)] {
             if let Some(found) = found
-                && (found.is_empty() || found.len() > 60_000 || !super::mapping::is_portable(found))
+                && (found.is_empty() || found.len() > 60_000 || !crate::mqtt::is_portable(found))
             {
                 return Err(SettingsError::value(
                     key,

@@ -3,7 +3,7 @@
 
 use super::client::{Event, Handle, Packet, Protocol, Welcome};
 use super::inbox::{Inbox, InboxSettings};
-use super::mapping::Mapping;
+use crate::mqtt::Mapping;
 use super::parcel::{Arrival, Parcel};
 use super::session::{Control, Role, poll_at};
 use crate::broker::driver::{

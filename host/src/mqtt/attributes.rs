@@ -1,19 +1,21 @@
 //! Attributes with the prefix `mqtt.`: what MQTT knows and CloudEvents does not.
 
-use super::super::client::Packet;
-use super::is_portable;
+use super::{Packet, is_portable};
 use crate::broker::{BrokerError, Event, Topic};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 /// `true` where the event is kept for later subscribers, or was.
-const RETAIN: &str = "mqtt.retain";
+pub const RETAIN: &str = "mqtt.retain";
 /// The topic that an answer is wanted on.
 const RESPONSE_TOPIC: &str = "mqtt.response-topic";
 /// What an answer has to repeat, in base64.
 const CORRELATION_DATA: &str = "mqtt.correlation-data";
 /// How long the broker keeps the event for an absent subscriber, in seconds.
 const MESSAGE_EXPIRY: &str = "mqtt.message-expiry";
+/// When the event is of no more use, in milliseconds since 1970: what is left of
+/// the message expiry is told to each receiver.
+pub const EXPIRES_AT: &str = "mqtt.expires-at";
 /// `1` for text in UTF-8, `0` for bytes.
 const PAYLOAD_FORMAT: &str = "mqtt.payload-format";
 
@@ -23,17 +25,17 @@ const TEXT_BYTES_MAX: usize = 65_535;
 /// Whether an attribute says something to MQTT itself.
 pub(super) fn is_reserved(name: &str) -> bool {
     name.starts_with("mqtt.")
-        && [RETAIN, RESPONSE_TOPIC, CORRELATION_DATA, MESSAGE_EXPIRY, PAYLOAD_FORMAT]
+        && [RETAIN, RESPONSE_TOPIC, CORRELATION_DATA, MESSAGE_EXPIRY, PAYLOAD_FORMAT, EXPIRES_AT]
             .contains(&name)
 }
 
 /// Whether an event is kept for later subscribers, or was.
-pub(in crate::backends::mqtt) fn is_retained(event: &Event) -> bool {
+pub fn is_retained(event: &Event) -> bool {
     event.attribute(RETAIN).is_some()
 }
 
 /// From now on it is an event like any other.
-pub(in crate::backends::mqtt) fn forget_retained(event: &mut Event) {
+pub fn forget_retained(event: &mut Event) {
     event.attributes.retain(|(name, _)| name != RETAIN);
 }
 

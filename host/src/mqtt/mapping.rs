@@ -5,19 +5,13 @@
 //! payload is wanted. A packet that is no CloudEvent, as most devices send it,
 //! becomes an event with a name that is made up here.
 
-mod attributes;
-mod json;
-
-pub(super) use attributes::{forget_retained, is_retained};
-
-use super::client::{Packet, Properties, Protocol};
-use super::settings::Format;
+use super::{Packet, Properties, Protocol, attributes, json};
 use crate::broker::cloudevents::PARTITION_KEY;
 use crate::broker::{BrokerError, Event, Qos, Topic};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The `type` of an event that was a plain MQTT message.
-pub(super) const PLAIN_KIND: &str = "mqtt.publish";
+pub const PLAIN_KIND: &str = "mqtt.publish";
 /// How a content type of structured events begins.
 const STRUCTURED: &str = "application/cloudevents";
 /// The content type of structured events as they are written here.
@@ -28,15 +22,28 @@ const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 /// Whether a text can be a part of a packet. Brokers may close the connection
 /// for control characters and for code points that are no characters
 /// (MQTT 5.0, section 1.5.4), and some do.
-pub(super) fn is_portable(text: &str) -> bool {
+pub fn is_portable(text: &str) -> bool {
     let odd = |c: char| {
         c.is_control() || matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
     };
     text.is_ascii() && text.bytes().all(|byte| (b' '..0x7f).contains(&byte)) || !text.contains(odd)
 }
 
+/// How an event is laid out in a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// CloudEvents: attributes in properties where the protocol has them, or
+    /// else as [`Structured`](Self::Structured).
+    #[default]
+    CloudEvents,
+    /// CloudEvents: one JSON document.
+    Structured,
+    /// The payload alone.
+    Raw,
+}
+
 /// Reads and writes packets for one broker.
-pub(super) struct Mapping {
+pub struct Mapping {
     format: Format,
     /// The broker's URL, which a plain message's `source` begins with.
     source: String,
@@ -47,15 +54,16 @@ pub(super) struct Mapping {
 
 /// An event that was read from a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Read {
-    pub(super) event: Event,
+pub struct Read {
+    /// It.
+    pub event: Event,
     /// `source` and `id` are the publisher's, not made up here.
-    pub(super) identified: bool,
+    pub identified: bool,
 }
 
 impl Mapping {
     /// `unique` is to differ from that of any other process.
-    pub(super) fn new(format: Format, source: String, unique: u64) -> Self {
+    pub fn new(format: Format, source: String, unique: u64) -> Self {
         let source = source.trim_end_matches('/').to_owned();
         Self { format, source, prefix: format!("{unique:016x}"), plain: AtomicU64::new(0) }
     }
@@ -64,7 +72,7 @@ impl Mapping {
     ///
     /// # Errors
     /// An attribute cannot be expressed there.
-    pub(super) fn write(
+    pub fn write(
         &self,
         protocol: Protocol,
         topic: &Topic,
@@ -94,8 +102,44 @@ impl Mapping {
         Ok(packet)
     }
 
+    /// Writes an event as a server does: what came as a plain message goes out as
+    /// the message that it was, and all else as [`write`](Self::write) says.
+    ///
+    /// # Errors
+    /// As those of [`write`](Self::write).
+    pub fn write_served(
+        &self,
+        protocol: Protocol,
+        topic: &Topic,
+        event: &Event,
+        qos: Qos,
+    ) -> Result<Packet, BrokerError> {
+        if !self.is_plain(event) {
+            return self.write(protocol, topic, event, qos);
+        }
+        let topic = bytes::Bytes::copy_from_slice(topic.as_str().as_bytes());
+        let mut packet = Packet { topic, qos, payload: event.data.clone(), ..Packet::default() };
+        attributes::write(event, &mut packet)?;
+        if protocol == Protocol::V4 {
+            packet.properties = Properties::default();
+            return Ok(packet);
+        }
+        packet.properties.content_type.clone_from(&event.content_type);
+        let key = event.ordering_key.iter().map(|key| (PARTITION_KEY.to_owned(), key.clone()));
+        let others = event.attributes.iter().filter(|(name, _)| !attributes::is_reserved(name));
+        packet.properties.user = key.chain(others.cloned()).collect();
+        Ok(packet)
+    }
+
+    /// Whether an event was a plain message that [`read`](Self::read) gave a name.
+    #[must_use]
+    pub fn is_plain(&self, event: &Event) -> bool {
+        event.kind == PLAIN_KIND
+            && event.source.strip_prefix(&self.source).is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// Reads a packet. What is malformed as a CloudEvent is a plain message.
-    pub(super) fn read(&self, protocol: Protocol, packet: Packet) -> Read {
+    pub fn read(&self, protocol: Protocol, packet: Packet) -> Read {
         let read = match (self.format, protocol) {
             (Format::Raw, _) => None,
             (_, Protocol::V4) => json::read(&packet.payload),
@@ -110,14 +154,20 @@ impl Mapping {
         Read { event, identified: true }
     }
 
-    fn read_plain(&self, packet: Packet) -> Read {
-        let mut event = Event {
+    /// The event that a payload alone becomes, without looking into it.
+    #[must_use]
+    pub fn plain(&self, topic: &[u8], payload: bytes::Bytes) -> Event {
+        Event {
             id: format!("{}-{:x}", self.prefix, self.plain.fetch_add(1, Relaxed)),
-            source: attributes::source(&self.source, &packet.topic),
+            source: attributes::source(&self.source, topic),
             kind: PLAIN_KIND.to_owned(),
-            data: packet.payload.clone(),
+            data: payload,
             ..Event::default()
-        };
+        }
+    }
+
+    fn read_plain(&self, packet: Packet) -> Read {
+        let mut event = self.plain(&packet.topic, packet.payload.clone());
         let mut packet = packet;
         event.content_type = packet.properties.content_type.take();
         for (name, value) in std::mem::take(&mut packet.properties.user) {
@@ -202,7 +252,3 @@ fn read_binary(mut packet: Packet) -> Read {
     attributes::read(&packet, &mut event.attributes);
     Read { event, identified: true }
 }
-
-#[cfg(test)]
-#[path = "mapping/tests.rs"]
-mod tests;

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::broker::{BrokerError, Event, Qos, Topic};
 use bytes::Bytes;
 use fastrand::Rng;
 

@@ -1,0 +1,166 @@
+//! From the first byte of a connection to CONNACK.
+
+use super::connection::Start;
+use super::encode;
+use super::hub::{Hub, topic_of};
+use super::packets::{Connect, Received};
+use super::protocol::Welcome;
+use super::reason::{Fault, Reason};
+use super::session::Session;
+use super::wire::Wire;
+use crate::mqtt::Protocol;
+use futures_util::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long a client that is refused has to take the answer.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Waits for CONNECT and accepts the client. `None` where it was refused, or has
+/// gone.
+pub(super) async fn accept(hub: &Arc<Hub>, mut wire: Wire) -> Option<Start> {
+    let time_max = hub.settings.limits.connect_time_max;
+    let connect = match tokio::time::timeout(time_max, first(&mut wire)).await {
+        Ok(Ok(Some(connect))) => connect,
+        Ok(Ok(None)) | Err(_) => return None,
+        Ok(Err(fault)) => {
+            refuse_unread(&mut wire, &fault).await;
+            return None;
+        }
+    };
+    let protocol = connect.protocol;
+    match admit(hub, wire, *connect).await {
+        Ok(start) => Some(start),
+        Err((mut wire, fault)) => {
+            tracing::debug!(reason = fault.reason.0, text = %fault.text, "an MQTT client is refused");
+            encode::refusal(protocol, fault.reason, &mut wire.out);
+            close(&mut wire).await;
+            None
+        }
+    }
+}
+
+/// Reads until there is a packet, which has to be CONNECT.
+async fn first(wire: &mut Wire) -> Result<Option<Box<Connect>>, Fault> {
+    loop {
+        match wire.inbox.pop_front() {
+            Some(Received::Connect(connect)) => return Ok(Some(connect)),
+            Some(_) => return Err(Fault::protocol("a packet before CONNECT")),
+            None => {}
+        }
+        if let Some(fault) = wire.fault.take() {
+            return Err(fault);
+        }
+        match poll_fn(|cx| wire.poll_read(cx)).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// Closes a connection whose CONNECT could not be read. Only where the version is
+/// the reason is there an answer that it can be sure to understand.
+async fn refuse_unread(wire: &mut Wire, fault: &Fault) {
+    tracing::debug!(reason = fault.reason.0, text = %fault.text, "no MQTT client");
+    if fault.reason == Reason::UNSUPPORTED_PROTOCOL_VERSION {
+        encode::refusal(Protocol::V4, fault.reason, &mut wire.out);
+    }
+    close(wire).await;
+}
+
+async fn close(wire: &mut Wire) {
+    let closed = poll_fn(|cx| wire.poll_close(cx));
+    // Who does not take the answer does without.
+    let _ = tokio::time::timeout(REFUSAL_TIME_MAX, closed).await;
+}
+
+type Refused = (Wire, Fault);
+
+async fn admit(hub: &Arc<Hub>, mut wire: Wire, connect: Connect) -> Result<Start, Refused> {
+    if let Err(fault) = check(&connect) {
+        return Err((wire, fault));
+    }
+    let limits = &hub.settings.limits;
+    let is_v5 = connect.protocol == Protocol::V5;
+    let mut welcome = Welcome {
+        receive_max: limits.receive_max,
+        packet_bytes_max: limits.packet_bytes_max,
+        alias_max: limits.topic_aliases_max,
+        ..Welcome::default()
+    };
+    let client_id: Arc<str> = match connect.client_id.as_str() {
+        "" => {
+            let made = format!("auto-{:032x}", fastrand::u128(..));
+            welcome.assigned_client_id = Some(made.clone());
+            made.into()
+        }
+        client_id => client_id.into(),
+    };
+    let expiry_max = u32::try_from(limits.session_expiry_max.as_secs()).unwrap_or(u32::MAX);
+    let session_expiry = connect.session_expiry.min(expiry_max);
+    if session_expiry != connect.session_expiry {
+        welcome.session_expiry = Some(session_expiry);
+    }
+    let (sender, control) = mpsc::unbounded_channel();
+    let Some(mut claim) = hub.registry.claim(&client_id, connect.clean, sender).await else {
+        let text = "the connection before holds on to the session";
+        return Err((wire, Fault::new(Reason::SERVER_BUSY, text)));
+    };
+    if let Some(will) = claim.will.take() {
+        hub.publish_will(&client_id, will);
+    }
+    let session = claim.session.take();
+    welcome.session_present = session.is_some();
+    let mut session = session.unwrap_or_else(|| Box::new(Session::new(client_id)));
+    let mut keep_alive = connect.keep_alive;
+    if let Some(max) = hub.settings.keep_alive_max
+        && is_v5
+        && (keep_alive == 0 || keep_alive > max)
+    {
+        keep_alive = max;
+        welcome.server_keep_alive = Some(max);
+    }
+    wire.machine.resume_unreleased(std::mem::take(&mut session.unreleased));
+    let mut out = std::mem::take(&mut wire.out);
+    let accepted = wire.machine.accept(&welcome, &mut out);
+    wire.out = out;
+    if let Err(fault) = accepted {
+        hub.registry.release(&claim);
+        session.end();
+        return Err((wire, fault));
+    }
+    session.look_everywhere();
+    Ok(Start {
+        wire,
+        protocol: connect.protocol,
+        claim,
+        session,
+        control,
+        will: connect.will,
+        session_expiry,
+        keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
+        packet_bytes_max: connect.packet_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),
+        window: connect.receive_max.min(limits.in_flight_max),
+        alias_max: connect.alias_max.min(limits.topic_aliases_max),
+        problem_information: connect.problem_information,
+    })
+}
+
+/// What a CONNECT may not say.
+fn check(connect: &Connect) -> Result<(), Fault> {
+    if connect.authentication_method {
+        let text = "an authentication method, and there is none";
+        return Err(Fault::new(Reason::BAD_AUTHENTICATION_METHOD, text));
+    }
+    if connect.client_id.is_empty() && connect.protocol == Protocol::V4 && !connect.clean {
+        let text = "a session to be kept without a client identifier";
+        return Err(Fault::new(Reason::CLIENT_IDENTIFIER_NOT_VALID, text));
+    }
+    if let Some(will) = &connect.will
+        && topic_of(&will.packet).is_none()
+    {
+        return Err(Fault::new(Reason::TOPIC_NAME_INVALID, "a will without a topic"));
+    }
+    Ok(())
+}

@@ -1,0 +1,391 @@
+//! One client from its CONNECT to its end: one task, which reads, writes and takes.
+
+use super::hub::{Counters, Hub, publisher};
+use super::inbound::Inbound;
+use super::outbound::Aliases;
+use super::packets::{Farewell, Received, Will};
+use super::reason::{Fault, Reason};
+use super::registry::{Claim, Control};
+use super::session::Session;
+use super::wire::Wire;
+use super::{connect, encode};
+use crate::broker::Topic;
+use crate::broker::driver::Incoming;
+use crate::mqtt::Protocol;
+use futures_util::future::poll_fn;
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
+
+/// How long a client has to take the last bytes.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A client that was accepted.
+pub(super) struct Client {
+    pub(super) hub: Arc<Hub>,
+    pub(super) wire: Wire,
+    pub(super) protocol: Protocol,
+    pub(super) session: Box<Session>,
+    pub(super) claim: Claim,
+    pub(super) control: mpsc::UnboundedReceiver<Control>,
+    /// The name under which it publishes.
+    pub(super) publisher: Arc<str>,
+    pub(super) will: Option<Will>,
+    /// In seconds.
+    pub(super) session_expiry: u32,
+    /// How long it may be silent.
+    pub(super) keep_alive: Option<Duration>,
+    pub(super) packet_bytes_max: usize,
+    /// How many events of qos 1 and 2 may be on the way to it.
+    pub(super) window: u16,
+    pub(super) aliases: Aliases,
+    pub(super) problem_information: bool,
+    pub(super) inbound: Inbound,
+    /// Publishes of qos 2 that the broker has not taken.
+    pub(super) recording: HashSet<u16>,
+    /// What an earlier connection has sent and is to be sent again.
+    pub(super) resending: VecDeque<u16>,
+    pub(super) last_topic: Option<Topic>,
+    pub(super) taken: Vec<Incoming>,
+    pub(super) published: usize,
+    pub(super) sent: usize,
+    pub(super) dropped: usize,
+    last_read: Instant,
+    last_written: Instant,
+    last_published: Instant,
+}
+
+/// Why a connection ended.
+pub(super) enum End {
+    /// The client has gone, without a word.
+    Gone,
+    Farewell(Farewell),
+    Fault(Fault),
+    TakenOver {
+        ends: bool,
+        reply: oneshot::Sender<Option<Box<Session>>>,
+    },
+    ShutDown,
+}
+
+/// What a connection begins with.
+pub(super) struct Start {
+    pub(super) wire: Wire,
+    pub(super) protocol: Protocol,
+    pub(super) claim: Claim,
+    pub(super) session: Box<Session>,
+    pub(super) control: mpsc::UnboundedReceiver<Control>,
+    pub(super) will: Option<Will>,
+    pub(super) session_expiry: u32,
+    pub(super) keep_alive: Option<Duration>,
+    pub(super) packet_bytes_max: usize,
+    pub(super) window: u16,
+    pub(super) alias_max: u16,
+    pub(super) problem_information: bool,
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(hub: Arc<Hub>, wire: Wire) {
+    if let Some(start) = connect::accept(&hub, wire).await {
+        Client::new(hub, start).run().await;
+    }
+}
+
+impl Client {
+    fn new(hub: Arc<Hub>, start: Start) -> Self {
+        let now = Instant::now();
+        Self {
+            publisher: publisher(&start.session.client_id),
+            resending: start.session.unanswered().into(),
+            hub,
+            wire: start.wire,
+            protocol: start.protocol,
+            session: start.session,
+            claim: start.claim,
+            control: start.control,
+            will: start.will,
+            session_expiry: start.session_expiry,
+            keep_alive: start.keep_alive,
+            packet_bytes_max: start.packet_bytes_max,
+            window: start.window,
+            aliases: Aliases::new(start.alias_max),
+            problem_information: start.problem_information,
+            inbound: Inbound::default(),
+            recording: HashSet::new(),
+            last_topic: None,
+            taken: Vec::new(),
+            published: 0,
+            sent: 0,
+            dropped: 0,
+            last_read: now,
+            last_written: now,
+            last_published: now,
+        }
+    }
+
+    async fn run(mut self) {
+        let end = self.attend().await;
+        self.finish(end).await;
+    }
+
+    /// Serves the client until something ends it.
+    async fn attend(&mut self) -> End {
+        let mut sleep = Box::pin(tokio::time::sleep_until(self.next_check()));
+        loop {
+            match self.round(&mut sleep).await {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Handles what is there, sends what there is, and waits for more.
+    async fn round(&mut self, sleep: &mut Pin<Box<Sleep>>) -> Result<(), End> {
+        while let Some(received) = self.wire.inbox.pop_front() {
+            self.handle(received).await?;
+        }
+        if let Some(fault) = self.wire.fault.take() {
+            return Err(End::Fault(fault));
+        }
+        self.pump().map_err(End::Fault)?;
+        self.count();
+        poll_fn(|cx| self.poll(cx, sleep)).await
+    }
+
+    async fn handle(&mut self, received: Received) -> Result<(), End> {
+        match received {
+            Received::Publish(packet) => self.publish(packet).await,
+            Received::Acknowledged(id) | Received::Completed(id) => {
+                self.acknowledged(id);
+                Ok(())
+            }
+            Received::Recorded(id, reason) => {
+                self.recorded(id, reason);
+                Ok(())
+            }
+            Received::Released(id, is_known) => {
+                self.released(id, is_known);
+                Ok(())
+            }
+            Received::Repeated(id) => {
+                self.repeated(id);
+                Ok(())
+            }
+            Received::Subscribe(packet) => self.subscribe(packet).await,
+            Received::Unsubscribe(packet) => self.unsubscribe(&packet),
+            Received::Ping => {
+                encode::pingresp(&mut self.wire.out);
+                Ok(())
+            }
+            Received::Disconnect(farewell) => return Err(self.farewell(farewell)),
+            Received::Connect(_) => Err(Fault::protocol("a second CONNECT")),
+            Received::Authenticate => Err(Fault::protocol("AUTH without a method")),
+        }
+        .map_err(End::Fault)
+    }
+
+    fn farewell(&self, farewell: Farewell) -> End {
+        let is_longer = farewell.session_expiry.is_some_and(|seconds| seconds > 0);
+        match self.session_expiry == 0 && is_longer {
+            true => End::Fault(Fault::protocol("a session that was to end cannot be kept")),
+            false => End::Farewell(farewell),
+        }
+    }
+
+    /// Waits for anything to happen: bytes, events, the broker, another connection.
+    fn poll(&mut self, cx: &mut Context<'_>, sleep: &mut Pin<Box<Sleep>>) -> Poll<Result<(), End>> {
+        let mut progressed = false;
+        if self.wire.unwritten() > 0 {
+            match self.wire.poll_write(cx) {
+                (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(End::Gone)),
+                (_, true) => {
+                    self.last_written = Instant::now();
+                    progressed |= !self.session.active.is_empty()
+                        || !self.session.backlog.is_empty()
+                        || !self.resending.is_empty();
+                }
+                _ => {}
+            }
+        } else {
+            self.last_written = self.last_read;
+        }
+        if self.has_room() {
+            match self.wire.poll_read(cx) {
+                Poll::Ready(Ok(true)) => {
+                    self.last_read = Instant::now();
+                    progressed = true;
+                }
+                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Err(End::Gone)),
+                Poll::Pending => {}
+            }
+        }
+        self.session.wake.waker.register(cx.waker());
+        progressed |= self.may_pump();
+        if let Poll::Ready(Some(control)) = self.control.poll_recv(cx) {
+            return Poll::Ready(Err(match control {
+                Control::TakeOver { ends, reply } => End::TakenOver { ends, reply },
+                Control::ShutDown => End::ShutDown,
+            }));
+        }
+        if self.inbound.len() == 0 {
+            self.last_published = self.last_read;
+        } else {
+            match self.poll_inbound(cx) {
+                Ok(true) => {
+                    self.last_published = Instant::now();
+                    progressed = true;
+                }
+                Ok(false) => {}
+                Err(fault) => return Poll::Ready(Err(End::Fault(fault))),
+            }
+        }
+        if sleep.as_mut().poll(cx).is_ready() {
+            if let Some(end) = self.overdue() {
+                return Poll::Ready(Err(end));
+            }
+            sleep.as_mut().reset(self.next_check());
+            progressed = true;
+        }
+        if progressed { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Whether more may be read: what is read has to be answered, and kept.
+    fn has_room(&self) -> bool {
+        let limits = &self.hub.settings.limits;
+        self.wire.unwritten() < limits.send_buffer_bytes_max
+            && self.inbound.len() < usize::from(limits.receive_max)
+            && self.inbound.bytes() < limits.receive_bytes_max
+    }
+
+    /// When to look whether something takes too long.
+    fn next_check(&self) -> Instant {
+        let limits = &self.hub.settings.limits;
+        let others = Instant::now() + limits.send_time_max.min(limits.publish_time_max);
+        match self.keep_alive {
+            Some(keep_alive) => others.min(self.last_read + keep_alive),
+            None => others,
+        }
+    }
+
+    fn overdue(&self) -> Option<End> {
+        let (now, limits) = (Instant::now(), &self.hub.settings.limits);
+        if self.inbound.len() > 0 && now - self.last_published >= limits.publish_time_max {
+            let text = "publishes waited too long for room";
+            return Some(End::Fault(Fault::new(Reason::QUOTA_EXCEEDED, text)));
+        }
+        if self.wire.unwritten() > 0 && now - self.last_written >= limits.send_time_max {
+            return Some(End::Gone);
+        }
+        // While we do not read, the client cannot be heard.
+        let is_heard = self.has_room();
+        let is_silent = |keep_alive: &Duration| now - self.last_read >= *keep_alive;
+        if is_heard && self.keep_alive.as_ref().is_some_and(is_silent) {
+            let text = "nothing was heard for one and a half times the keep-alive";
+            return Some(End::Fault(Fault::new(Reason::KEEP_ALIVE_TIMEOUT, text)));
+        }
+        None
+    }
+
+    fn count(&mut self) {
+        let counters = &self.hub.counters;
+        let take = std::mem::take::<usize>;
+        Counters::add(&counters.publishes_received, take(&mut self.published));
+        Counters::add(&counters.publishes_sent, take(&mut self.sent));
+        Counters::add(&counters.publishes_dropped, take(&mut self.dropped));
+        Counters::add(&counters.bytes_received, take(&mut self.wire.bytes_read));
+        Counters::add(&counters.bytes_sent, take(&mut self.wire.bytes_written));
+    }
+
+    /// Says goodbye, and gives the session to whom it belongs now.
+    async fn finish(mut self, end: End) {
+        self.count();
+        let client_id = self.session.client_id.clone();
+        let reason = match &end {
+            End::Fault(fault) => {
+                tracing::debug!(%client_id, reason = fault.reason.0, text = %fault.text, "an MQTT client is disconnected");
+                Some((fault.reason, Some(&*fault.text)))
+            }
+            End::TakenOver { .. } => Some((Reason::SESSION_TAKEN_OVER, None)),
+            End::ShutDown => Some((Reason::SERVER_SHUTTING_DOWN, None)),
+            End::Gone | End::Farewell(_) => None,
+        };
+        if let (Some((reason, text)), Protocol::V5) = (reason, self.protocol) {
+            let text = text.filter(|_| self.problem_information);
+            encode::disconnect(reason, text, self.packet_bytes_max, &mut self.wire.out);
+        }
+        let mut will = self.will.take();
+        let mut expiry = self.session_expiry;
+        if let End::Farewell(farewell) = &end {
+            expiry = farewell.session_expiry.unwrap_or(expiry);
+            if !farewell.with_will {
+                will = None;
+            }
+        }
+        self.session.unreleased =
+            std::mem::replace(&mut self.wire.machine, super::protocol::Machine::new(0))
+                .into_unreleased();
+        let mut wire = self.wire;
+        match end {
+            End::TakenOver { ends, reply } => {
+                // A will that waits is not sent where the session goes on.
+                if let Some(will) = will.filter(|will| ends || will.delay == 0 || expiry == 0) {
+                    self.hub.publish_will(&client_id, will);
+                }
+                let session = match expiry {
+                    0 => {
+                        self.session.end();
+                        None
+                    }
+                    _ => Some(self.session),
+                };
+                // Where nobody waits any more, the session ends here.
+                if let Err(Some(session)) = reply.send(session) {
+                    session.end();
+                }
+            }
+            _ => leave(&self.hub, self.claim, self.session, self.control, expiry, will),
+        }
+        let close = poll_fn(|cx| wire.poll_close(cx));
+        // Who does not take the last bytes does without.
+        let _ = tokio::time::timeout(FAREWELL_TIME_MAX, close).await;
+    }
+}
+
+/// Keeps or ends the session of a client that has gone.
+fn leave(
+    hub: &Arc<Hub>,
+    claim: Claim,
+    session: Box<Session>,
+    mut control: mpsc::UnboundedReceiver<Control>,
+    expiry: u32,
+    mut will: Option<Will>,
+) {
+    let client_id = session.client_id.clone();
+    if let Some(now) = will.take_if(|will| will.delay == 0 || expiry == 0) {
+        hub.publish_will(&client_id, now);
+    }
+    if expiry == 0 {
+        hub.registry.release(&claim);
+        session.end();
+        return;
+    }
+    let limits = &hub.settings.limits;
+    let kept = limits.session_expiry_max.min(Duration::from_secs(expiry.into()));
+    let session = hub.registry.park(&claim, session, Some(kept), will, limits.sessions_max);
+    // Another connection has claimed it just now.
+    if let Some(session) = session {
+        match control.try_recv() {
+            Ok(Control::TakeOver { reply, .. }) => {
+                if let Err(Some(session)) = reply.send(Some(session)) {
+                    session.end();
+                }
+            }
+            _ => session.end(),
+        }
+    }
+}

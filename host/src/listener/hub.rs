@@ -1,0 +1,176 @@
+//! What all connections of a broker's listeners share.
+
+use super::packets::Will;
+use super::registry::{Due, Registry};
+use super::retained::{RetainedMessage, RetainedStore};
+use super::settings::Settings;
+use crate::broker::driver::Connection;
+use crate::broker::{BrokerError, Budget, Event, Qos, Topic};
+use crate::mqtt::{EXPIRES_AT, Mapping, Packet, Protocol, RETAIN};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What the `source` of plain messages begins with.
+const SOURCE: &str = "mqtt:";
+
+/// A publish that is under way.
+pub(super) type Publishing = Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send>>;
+
+/// What all connections share.
+pub(super) struct Hub {
+    pub(super) broker: Arc<dyn Connection>,
+    pub(super) settings: Settings,
+    pub(super) mapping: Mapping,
+    pub(super) registry: Registry,
+    pub(super) retained: Arc<RetainedStore>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) counters: Counters,
+}
+
+/// What is counted, for `$SYS` and metrics.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) connections: AtomicUsize,
+    pub(super) connections_total: AtomicU64,
+    pub(super) publishes_received: AtomicU64,
+    pub(super) publishes_sent: AtomicU64,
+    pub(super) publishes_dropped: AtomicU64,
+    pub(super) bytes_received: AtomicU64,
+    pub(super) bytes_sent: AtomicU64,
+}
+
+impl Hub {
+    pub(super) fn new(
+        broker: Arc<dyn Connection>,
+        settings: Settings,
+        retained: Arc<RetainedStore>,
+        unique: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            broker,
+            mapping: Mapping::new(settings.format, SOURCE.to_owned(), unique),
+            settings,
+            registry: Registry::default(),
+            retained,
+            budget: Budget::unbounded(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// The event of a packet.
+    pub(super) fn event(&self, protocol: Protocol, packet: Packet) -> Arc<Event> {
+        let (retain, expiry) = (packet.retain, packet.properties.message_expiry);
+        let mut event = self.mapping.read(protocol, packet).event;
+        if let Some(seconds) = expiry {
+            let at = self.millis() + u64::from(seconds) * 1000;
+            event.attributes.push((EXPIRES_AT.to_owned(), at.to_string()));
+        }
+        if retain && !event.attributes.iter().any(|(name, _)| name == RETAIN) {
+            event.attributes.push((RETAIN.to_owned(), "true".to_owned()));
+        }
+        Arc::new(event)
+    }
+
+    /// Keeps a message for later subscribers. Returns whether there was room.
+    pub(super) fn retain(
+        &self,
+        topic: &Topic,
+        event: &Arc<Event>,
+        qos: Qos,
+        from: Option<&Arc<str>>,
+    ) -> bool {
+        self.retained.set(RetainedMessage {
+            topic: topic.clone(),
+            event: event.clone(),
+            qos,
+            from: from.cloned(),
+        })
+    }
+
+    /// Gives an event to the broker.
+    pub(super) fn publish(
+        self: &Arc<Self>,
+        topic: Topic,
+        event: Arc<Event>,
+        qos: Qos,
+        from: Arc<str>,
+    ) -> Publishing {
+        let broker = self.broker.clone();
+        Box::pin(async move { broker.publish(&topic, event, qos, Some(&from)).await })
+    }
+
+    /// Publishes a will, of which nobody waits for the end.
+    pub(super) fn publish_will(self: &Arc<Self>, client_id: &Arc<str>, will: Will) {
+        let Some(topic) = topic_of(&will.packet) else { return };
+        let (qos, retain) = (will.packet.qos, will.packet.retain);
+        let event = self.event(Protocol::V5, will.packet);
+        if retain {
+            self.retain(&topic, &event, qos, Some(client_id));
+        }
+        let publishing = self.publish(topic, event, qos, publisher(client_id));
+        let client_id = client_id.clone();
+        let time_max = self.settings.limits.publish_time_max;
+        tokio::spawn(async move {
+            if !matches!(tokio::time::timeout(time_max, publishing).await, Ok(Ok(()))) {
+                tracing::warn!(%client_id, "the will of an MQTT client could not be published");
+            }
+        });
+    }
+
+    /// Ends sessions and publishes wills when they are due. Never returns.
+    pub(super) async fn keep_time(self: Arc<Self>) {
+        loop {
+            match self.registry.next_due().await {
+                Due::Will(client_id, will) => self.publish_will(&client_id, will),
+                Due::Expired(session) => session.end(),
+            }
+        }
+    }
+
+    /// The time of day, in milliseconds since 1970.
+    pub(super) fn millis(&self) -> u64 {
+        let now: SystemTime = (self.settings.clock.0)();
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long an event is of use, in seconds; an error where it is no more.
+    pub(super) fn expiry(&self, event: &Event) -> Result<Option<u32>, Expired> {
+        if event.attributes.is_empty() {
+            return Ok(None);
+        }
+        let Some(at) = event.attribute(EXPIRES_AT).and_then(|at| at.parse::<u64>().ok()) else {
+            return Ok(None);
+        };
+        match at.checked_sub(self.millis()) {
+            None | Some(0) => Err(Expired),
+            // What has begun counts whole, so that what has just come keeps its expiry.
+            Some(left) => Ok(Some(u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX))),
+        }
+    }
+}
+
+/// An event is of no more use.
+pub(super) struct Expired;
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, number: usize) {
+        if number > 0 {
+            counter.fetch_add(number as u64, Relaxed);
+        }
+    }
+}
+
+/// The name under which a client publishes: its subscriptions without its own
+/// events name it.
+pub(super) fn publisher(client_id: &str) -> Arc<str> {
+    format!("mqtt/{client_id}").into()
+}
+
+/// The topic of a packet, where it is one to publish to.
+pub(super) fn topic_of(packet: &Packet) -> Option<Topic> {
+    std::str::from_utf8(&packet.topic).ok().and_then(|text| Topic::new(text).ok())
+}

@@ -1,0 +1,196 @@
+//! What a client publishes.
+
+use super::connection::Client;
+use super::encode::{self, Answer};
+use super::hub::{Publishing, topic_of};
+use super::reason::{Fault, Reason};
+use crate::broker::{BrokerError, Event, Qos, Topic};
+use crate::mqtt::{Packet, Protocol};
+use futures_util::future::poll_fn;
+use futures_util::stream::{FuturesOrdered, Stream};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Publishes that the broker has not taken, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Inbound {
+    started: FuturesOrdered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    waiting: VecDeque<Job>,
+    bytes: usize,
+}
+
+struct Job {
+    topic: Topic,
+    event: Arc<Event>,
+    qos: Qos,
+    id: u16,
+    size: usize,
+}
+
+/// A publish that is over.
+pub(super) struct Done {
+    id: u16,
+    qos: Qos,
+    size: usize,
+    result: Result<(), BrokerError>,
+}
+
+impl Inbound {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.started.len() + self.waiting.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a packet of this identifier waits.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Done>> {
+        Pin::new(&mut self.started).poll_next(cx)
+    }
+}
+
+impl Client {
+    /// Takes a PUBLISH of the client.
+    pub(super) async fn publish(&mut self, packet: Packet) -> Result<(), Fault> {
+        self.published += 1;
+        let (qos, id, retain) = (packet.qos, packet.id, packet.retain);
+        let topic = match &self.last_topic {
+            Some(topic) if topic.as_str().as_bytes() == packet.topic => topic.clone(),
+            _ => match topic_of(&packet) {
+                Some(topic) => self.last_topic.insert(topic).clone(),
+                None => {
+                    return Err(Fault::new(Reason::TOPIC_NAME_INVALID, "no topic to publish to"));
+                }
+            },
+        };
+        if topic.as_str().starts_with("$SYS/") {
+            self.answer(qos, id, Reason::NOT_AUTHORIZED);
+            return Ok(());
+        }
+        let bad_text = packet.properties.payload_format == Some(1)
+            && std::str::from_utf8(&packet.payload).is_err();
+        if bad_text {
+            if qos == Qos::AtMostOnce {
+                return Err(Fault::new(
+                    Reason::PAYLOAD_FORMAT_INVALID,
+                    "a payload that is no text",
+                ));
+            }
+            self.answer(qos, id, Reason::PAYLOAD_FORMAT_INVALID);
+            return Ok(());
+        }
+        if qos == Qos::EffectivelyOnce {
+            self.recording.insert(id);
+        }
+        let size = packet.payload.len() + packet.topic.len();
+        let event = self.hub.event(self.protocol, packet);
+        if retain && !self.hub.retain(&topic, &event, qos, Some(&self.session.client_id)) {
+            self.answer(qos, id, Reason::QUOTA_EXCEEDED);
+            return Ok(());
+        }
+        if self.inbound.len() >= self.hub.settings.publish_window {
+            self.inbound.bytes += size;
+            self.inbound.waiting.push_back(Job { topic, event, qos, id, size });
+            return Ok(());
+        }
+        let mut publishing = self.hub.publish(topic, event, qos, self.publisher.clone());
+        if self.inbound.len() > 0 {
+            self.inbound.bytes += size;
+            self.inbound.start(publishing, id, qos, size);
+            return Ok(());
+        }
+        let polled = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx))).await;
+        match polled {
+            Poll::Ready(result) => self.done(Done { id, qos, size: 0, result }),
+            Poll::Pending => {
+                self.inbound.bytes += size;
+                self.inbound.start(publishing, id, qos, size);
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes on with what waits. Says whether something was done.
+    pub(super) fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let mut progressed = false;
+        while let Poll::Ready(Some(done)) = self.inbound.poll(cx) {
+            self.done(done)?;
+            progressed = true;
+            while self.inbound.started.len() < self.hub.settings.publish_window
+                && let Some(job) = self.inbound.waiting.pop_front()
+            {
+                let from = self.publisher.clone();
+                let publishing = self.hub.publish(job.topic, job.event, job.qos, from);
+                self.inbound.start(publishing, job.id, job.qos, job.size);
+            }
+        }
+        Ok(progressed)
+    }
+
+    fn done(&mut self, done: Done) -> Result<(), Fault> {
+        self.inbound.bytes -= done.size;
+        let reason = match &done.result {
+            Ok(()) => Reason::SUCCESS,
+            Err(BrokerError::Closed(text)) => {
+                return Err(Fault::new(Reason::SERVER_SHUTTING_DOWN, text.clone()));
+            }
+            Err(BrokerError::InvalidTopic(_)) => Reason::TOPIC_NAME_INVALID,
+            Err(BrokerError::Denied(_)) => Reason::NOT_AUTHORIZED,
+            Err(BrokerError::TooLarge { .. }) => Reason::QUOTA_EXCEEDED,
+            Err(_) => Reason::UNSPECIFIED,
+        };
+        if reason.is_failure() && self.protocol == Protocol::V4 && done.qos != Qos::AtMostOnce {
+            // There is no other way to say it.
+            let text = done.result.err().map(|error| error.to_string()).unwrap_or_default();
+            return Err(Fault::new(reason, text));
+        }
+        self.answer(done.qos, done.id, reason);
+        Ok(())
+    }
+
+    /// Answers a PUBLISH. MQTT 3.1.1 has no word for a refusal (section 3.3.5).
+    fn answer(&mut self, qos: Qos, id: u16, reason: Reason) {
+        let wire = &mut self.wire;
+        match qos {
+            Qos::AtMostOnce => {}
+            Qos::AtLeastOnce => {
+                wire.machine.acknowledged(id);
+                encode::answer(self.protocol, Answer::Puback, id, reason, &mut wire.out);
+            }
+            Qos::EffectivelyOnce => {
+                if reason.is_failure() && self.protocol == Protocol::V5 {
+                    wire.machine.refused(id, reason);
+                }
+                self.recording.remove(&id);
+                encode::answer(self.protocol, Answer::Pubrec, id, reason, &mut wire.out);
+            }
+        }
+    }
+
+    /// Answers what was sent a second time, unless the first time is not answered.
+    pub(super) fn repeated(&mut self, id: u16) {
+        if !self.recording.contains(&id) {
+            let out = &mut self.wire.out;
+            encode::answer(self.protocol, Answer::Pubrec, id, Reason::SUCCESS, out);
+        }
+    }
+
+    /// Answers PUBREL.
+    pub(super) fn released(&mut self, id: u16, is_known: bool) {
+        let reason = if is_known { Reason::SUCCESS } else { Reason::PACKET_IDENTIFIER_NOT_FOUND };
+        self.wire.machine.completed(id);
+        encode::answer(self.protocol, Answer::Pubcomp, id, reason, &mut self.wire.out);
+    }
+}
+
+impl Inbound {
+    fn start(&mut self, publishing: Publishing, id: u16, qos: Qos, size: usize) {
+        self.started
+            .push_back(Box::pin(async move { Done { id, qos, size, result: publishing.await } }));
+    }
+}
