@@ -18,13 +18,12 @@ const LAYERS: [(&str, &[&str]); 9] = [
 ];
 
 /// Crates, and the only places that may name them.
-const CRATES: [(&str, &[&str]); 17] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("wasmtime", &["capability/", "runtime/"]),
     ("wasmtime_wasi", &["capability/", "runtime/"]),
     ("bindgen", &["capability/bindings.rs"]),
     ("rumqttc", &["backends/mqtt/client"]),
     ("rumqttc_v4", &["backends/mqtt/client"]),
-    ("mqtt_protocol_core", &["listener/protocol.rs"]),
     ("hyper", &["telemetry/"]),
     ("hyper_util", &["telemetry/"]),
     ("prometheus_client", &["telemetry/metrics/"]),

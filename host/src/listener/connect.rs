@@ -1,5 +1,6 @@
 //! From the first byte of a connection to CONNACK.
 
+use super::Visitor;
 use super::connection::Start;
 use super::encode;
 use super::hub::{Hub, topic_of};
@@ -19,7 +20,7 @@ const REFUSAL_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Waits for CONNECT and accepts the client. `None` where it was refused, or has
 /// gone.
-pub(super) async fn accept(hub: &Arc<Hub>, mut wire: Wire) -> Option<Start> {
+pub(super) async fn accept(hub: &Arc<Hub>, mut wire: Wire, visitor: Visitor) -> Option<Start> {
     let time_max = hub.settings.limits.connect_time_max;
     let connect = match tokio::time::timeout(time_max, first(&mut wire)).await {
         Ok(Ok(Some(connect))) => connect,
@@ -30,7 +31,7 @@ pub(super) async fn accept(hub: &Arc<Hub>, mut wire: Wire) -> Option<Start> {
         }
     };
     let protocol = connect.protocol;
-    match admit(hub, wire, *connect).await {
+    match admit(hub, wire, *connect, visitor).await {
         Ok(start) => Some(start),
         Err((mut wire, fault)) => {
             tracing::debug!(reason = fault.reason.0, text = %fault.text, "an MQTT client is refused");
@@ -59,12 +60,16 @@ async fn first(wire: &mut Wire) -> Result<Option<Box<Connect>>, Fault> {
     }
 }
 
-/// Closes a connection whose CONNECT could not be read. Only where the version is
-/// the reason is there an answer that it can be sure to understand.
+/// Closes a connection whose CONNECT could not be read, with an answer where it has
+/// said enough to understand one.
 async fn refuse_unread(wire: &mut Wire, fault: &Fault) {
     tracing::debug!(reason = fault.reason.0, text = %fault.text, "no MQTT client");
-    if fault.reason == Reason::UNSUPPORTED_PROTOCOL_VERSION {
-        encode::refusal(Protocol::V4, fault.reason, &mut wire.out);
+    match wire.machine.protocol() {
+        Some(Protocol::V5) => encode::refusal(Protocol::V5, fault.reason, &mut wire.out),
+        None if fault.reason == Reason::UNSUPPORTED_PROTOCOL_VERSION => {
+            encode::refusal(Protocol::V4, fault.reason, &mut wire.out);
+        }
+        _ => {}
     }
     close(wire).await;
 }
@@ -77,10 +82,20 @@ async fn close(wire: &mut Wire) {
 
 type Refused = (Wire, Fault);
 
-async fn admit(hub: &Arc<Hub>, mut wire: Wire, connect: Connect) -> Result<Start, Refused> {
-    if let Err(fault) = check(&connect) {
-        return Err((wire, fault));
-    }
+async fn admit(
+    hub: &Arc<Hub>,
+    mut wire: Wire,
+    connect: Connect,
+    visitor: Visitor,
+) -> Result<Start, Refused> {
+    let user = match check(&connect) {
+        Ok(()) => authenticate(hub, &connect, visitor).await,
+        Err(fault) => Err(fault),
+    };
+    let user = match user {
+        Ok(user) => user,
+        Err(fault) => return Err((wire, fault)),
+    };
     let limits = &hub.settings.limits;
     let is_v5 = connect.protocol == Protocol::V5;
     let mut welcome = Welcome {
@@ -97,6 +112,13 @@ async fn admit(hub: &Arc<Hub>, mut wire: Wire, connect: Connect) -> Result<Start
         }
         client_id => client_id.into(),
     };
+    let rights = hub.settings.access.rights(user.as_deref(), &client_id);
+    if let Some(topic) = connect.will.as_ref().and_then(|will| topic_of(&will.packet))
+        && !rights.may_publish(&topic)
+    {
+        let text = "the will may not be published";
+        return Err((wire, Fault::new(Reason::NOT_AUTHORIZED, text)));
+    }
     let expiry_max = u32::try_from(limits.session_expiry_max.as_secs()).unwrap_or(u32::MAX);
     let session_expiry = connect.session_expiry.min(expiry_max);
     if session_expiry != connect.session_expiry {
@@ -116,20 +138,13 @@ async fn admit(hub: &Arc<Hub>, mut wire: Wire, connect: Connect) -> Result<Start
     let mut keep_alive = connect.keep_alive;
     if let Some(max) = hub.settings.keep_alive_max
         && is_v5
-        && (keep_alive == 0 || keep_alive > max)
+        && keep_alive > max
     {
         keep_alive = max;
         welcome.server_keep_alive = Some(max);
     }
-    wire.machine.resume_unreleased(std::mem::take(&mut session.unreleased));
-    let mut out = std::mem::take(&mut wire.out);
-    let accepted = wire.machine.accept(&welcome, &mut out);
-    wire.out = out;
-    if let Err(fault) = accepted {
-        hub.registry.release(&claim);
-        session.end();
-        return Err((wire, fault));
-    }
+    wire.machine.resume(std::mem::take(&mut session.unreleased));
+    wire.machine.accept(&welcome, &mut wire.out);
     session.look_everywhere();
     Ok(Start {
         wire,
@@ -137,6 +152,7 @@ async fn admit(hub: &Arc<Hub>, mut wire: Wire, connect: Connect) -> Result<Start
         claim,
         session,
         control,
+        rights,
         will: connect.will,
         session_expiry,
         keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
@@ -145,6 +161,32 @@ async fn admit(hub: &Arc<Hub>, mut wire: Wire, connect: Connect) -> Result<Start
         alias_max: connect.alias_max.min(limits.topic_aliases_max),
         problem_information: connect.problem_information,
     })
+}
+
+/// Finds out who the client is; `None` where it has not to say.
+async fn authenticate(
+    hub: &Hub,
+    connect: &Connect,
+    visitor: Visitor,
+) -> Result<Option<String>, Fault> {
+    if visitor.user.is_some() {
+        return Ok(visitor.user);
+    }
+    match (&hub.settings.access.users, &connect.username) {
+        (Some(users), Some(user)) => {
+            let password = connect.password.as_deref().unwrap_or_default();
+            match users.check(user, password).await {
+                true => Ok(Some(user.clone())),
+                false => {
+                    let text = "not the password of the user";
+                    Err(Fault::new(Reason::BAD_USER_NAME_OR_PASSWORD, text))
+                }
+            }
+        }
+        // A name that nothing has proven is none.
+        _ if visitor.anonymous => Ok(None),
+        _ => Err(Fault::new(Reason::NOT_AUTHORIZED, "a user name and password are needed")),
+    }
 }
 
 /// What a CONNECT may not say.

@@ -1,5 +1,6 @@
 //! One client from its CONNECT to its end: one task, which reads, writes and takes.
 
+use super::access::Rights;
 use super::hub::{Counters, Hub, publisher};
 use super::inbound::Inbound;
 use super::outbound::Aliases;
@@ -8,7 +9,7 @@ use super::reason::{Fault, Reason};
 use super::registry::{Claim, Control};
 use super::session::Session;
 use super::wire::Wire;
-use super::{connect, encode};
+use super::{Visitor, connect, encode};
 use crate::broker::Topic;
 use crate::broker::driver::Incoming;
 use crate::mqtt::Protocol;
@@ -35,6 +36,7 @@ pub(super) struct Client {
     pub(super) control: mpsc::UnboundedReceiver<Control>,
     /// The name under which it publishes.
     pub(super) publisher: Arc<str>,
+    pub(super) rights: Rights,
     pub(super) will: Option<Will>,
     /// In seconds.
     pub(super) session_expiry: u32,
@@ -80,6 +82,7 @@ pub(super) struct Start {
     pub(super) claim: Claim,
     pub(super) session: Box<Session>,
     pub(super) control: mpsc::UnboundedReceiver<Control>,
+    pub(super) rights: Rights,
     pub(super) will: Option<Will>,
     pub(super) session_expiry: u32,
     pub(super) keep_alive: Option<Duration>,
@@ -90,8 +93,8 @@ pub(super) struct Start {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(hub: Arc<Hub>, wire: Wire) {
-    if let Some(start) = connect::accept(&hub, wire).await {
+pub(super) async fn serve(hub: Arc<Hub>, wire: Wire, visitor: Visitor) {
+    if let Some(start) = connect::accept(&hub, wire, visitor).await {
         Client::new(hub, start).run().await;
     }
 }
@@ -108,6 +111,7 @@ impl Client {
             session: start.session,
             claim: start.claim,
             control: start.control,
+            rights: start.rights,
             will: start.will,
             session_expiry: start.session_expiry,
             keep_alive: start.keep_alive,
@@ -160,14 +164,9 @@ impl Client {
     async fn handle(&mut self, received: Received) -> Result<(), End> {
         match received {
             Received::Publish(packet) => self.publish(packet).await,
-            Received::Acknowledged(id) | Received::Completed(id) => {
-                self.acknowledged(id);
-                Ok(())
-            }
-            Received::Recorded(id, reason) => {
-                self.recorded(id, reason);
-                Ok(())
-            }
+            Received::Acknowledged(id) => self.acknowledged(id),
+            Received::Completed(id) => self.completed(id),
+            Received::Recorded(id, reason) => self.recorded(id, reason),
             Received::Released(id, is_known) => {
                 self.released(id, is_known);
                 Ok(())
@@ -184,7 +183,10 @@ impl Client {
             }
             Received::Disconnect(farewell) => return Err(self.farewell(farewell)),
             Received::Connect(_) => Err(Fault::protocol("a second CONNECT")),
-            Received::Authenticate => Err(Fault::protocol("AUTH without a method")),
+            Received::Early(packet) => {
+                self.wire.read_again(&packet);
+                Ok(())
+            }
         }
         .map_err(End::Fault)
     }

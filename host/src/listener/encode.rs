@@ -1,8 +1,8 @@
 //! Packets to clients, as bytes.
 //!
-//! What goes to many clients, or very often, is written here straight into the
-//! buffer of the connection, without a packet of the library in between.
+//! They are written straight into the buffer of the connection.
 
+use super::protocol::Welcome;
 use super::reason::Reason;
 use crate::broker::{Event, Qos, Topic};
 use crate::mqtt::{Packet, Properties, Protocol};
@@ -227,6 +227,39 @@ fn put_reasons(protocol: Protocol, id: u16, reasons: &[Reason], out: &mut Vec<u8
 /// Writes a PINGRESP.
 pub(super) fn pingresp(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0xd0, 0]);
+}
+
+/// Writes a CONNACK that accepts.
+pub(super) fn connack(protocol: Protocol, welcome: &Welcome, out: &mut Vec<u8>) {
+    let present = u8::from(welcome.session_present);
+    if protocol == Protocol::V4 {
+        out.extend_from_slice(&[0x20, 2, present, 0]);
+        return;
+    }
+    let mut properties = Vec::new();
+    if let Some(seconds) = welcome.session_expiry {
+        properties.push(17);
+        properties.extend_from_slice(&seconds.to_be_bytes());
+    }
+    properties.push(33);
+    properties.extend_from_slice(&welcome.receive_max.to_be_bytes());
+    properties.push(39);
+    properties.extend_from_slice(&welcome.packet_bytes_max.to_be_bytes());
+    if let Some(client_id) = &welcome.assigned_client_id {
+        properties.push(18);
+        put_bytes(client_id.as_bytes(), &mut properties);
+    }
+    properties.push(34);
+    properties.extend_from_slice(&welcome.alias_max.to_be_bytes());
+    if let Some(seconds) = welcome.server_keep_alive {
+        properties.push(19);
+        properties.extend_from_slice(&seconds.to_be_bytes());
+    }
+    out.push(0x20);
+    put_length(2 + length_bytes(properties.len()) + properties.len(), out);
+    out.extend_from_slice(&[present, 0]);
+    put_length(properties.len(), out);
+    out.append(&mut properties);
 }
 
 /// Writes a CONNACK that refuses.

@@ -1,7 +1,6 @@
-//! Packets as bytes: where one ends, and the rules that need no more than its
-//! bytes. The library reads what passes here.
+//! Packets as bytes: where one ends, and the flags of its header.
 
-use super::reason::{Fault, Reason};
+use super::reason::Fault;
 
 pub(super) const CONNECT: u8 = 1;
 pub(super) const PUBLISH: u8 = 3;
@@ -47,89 +46,6 @@ pub(super) fn check_flags(header: u8) -> Result<(), Fault> {
         true => Ok(()),
         false => Err(Fault::malformed("flags of the fixed header that are not allowed")),
     }
-}
-
-/// What the body of a CONNECT says before it is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Opening {
-    /// The protocol level: 4 is MQTT 3.1.1, 5 is MQTT 5.
-    pub(super) level: u8,
-    /// Whether there is a password and no user name, which only MQTT 5 allows.
-    pub(super) lone_password: bool,
-}
-
-const WILL: u8 = 0x04;
-const WILL_QOS: u8 = 0x18;
-const WILL_RETAIN: u8 = 0x20;
-const PASSWORD: u8 = 0x40;
-const USER_NAME: u8 = 0x80;
-
-/// Checks the first bytes of a CONNECT (sections 3.1.2.1 to 3.1.2.9).
-pub(super) fn opening(body: &[u8]) -> Result<Opening, Fault> {
-    let Some((name, rest)) = body.split_first_chunk::<6>() else {
-        // The name of MQTT 3.1 is longer, so that it is no shorter than this.
-        return Err(Fault::malformed("a CONNECT without a protocol name"));
-    };
-    if name != b"\0\x04MQTT" {
-        let old = body.starts_with(b"\0\x06MQIsdp");
-        let reason =
-            if old { Reason::UNSUPPORTED_PROTOCOL_VERSION } else { Reason::PROTOCOL_ERROR };
-        return Err(Fault::new(reason, "a protocol name other than `MQTT`"));
-    }
-    let [level, flags, ..] = *rest else {
-        return Err(Fault::malformed("a CONNECT without flags"));
-    };
-    if !matches!(level, 4 | 5) {
-        return Err(Fault::new(Reason::UNSUPPORTED_PROTOCOL_VERSION, "an unknown protocol level"));
-    }
-    let text = if flags & 1 != 0 {
-        "the reserved flag of CONNECT is set"
-    } else if flags & WILL == 0 && flags & (WILL_QOS | WILL_RETAIN) != 0 {
-        "a will's flags without a will"
-    } else if flags & WILL_QOS == WILL_QOS {
-        "a will's qos of 3"
-    } else if level == 4 && flags & (PASSWORD | USER_NAME) == PASSWORD {
-        "a password without a user name"
-    } else {
-        let lone_password = flags & (PASSWORD | USER_NAME) == PASSWORD;
-        return Ok(Opening { level, lone_password });
-    };
-    Err(Fault::malformed(text))
-}
-
-/// The same CONNECT of MQTT 5 with an empty user name before its password: the
-/// library wants one, and the standard does not.
-pub(super) fn with_user_name(body: &[u8]) -> Option<Vec<u8>> {
-    let mut at = 10;
-    skip_properties(body, &mut at)?;
-    skip_text(body, &mut at)?;
-    if body.get(7)? & WILL != 0 {
-        skip_properties(body, &mut at)?;
-        skip_text(body, &mut at)?;
-        skip_text(body, &mut at)?;
-    }
-    let (before, after) = body.split_at_checked(at)?;
-    let mut whole = Vec::with_capacity(body.len() + 2);
-    whole.extend_from_slice(before);
-    whole.extend_from_slice(&[0, 0]);
-    whole.extend_from_slice(after);
-    *whole.get_mut(7)? |= USER_NAME;
-    let mut framed = vec![CONNECT << 4];
-    super::encode::put_length(whole.len(), &mut framed);
-    framed.append(&mut whole);
-    Some(framed)
-}
-
-fn skip_text(body: &[u8], at: &mut usize) -> Option<()> {
-    let length = body.get(*at..*at + 2)?;
-    *at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
-    (*at <= body.len()).then_some(())
-}
-
-fn skip_properties(body: &[u8], at: &mut usize) -> Option<()> {
-    let (length, bytes) = variable(body.get(*at..)?)?;
-    *at += bytes + length;
-    (*at <= body.len()).then_some(())
 }
 
 /// Reads a variable byte integer, and how many bytes it has.

@@ -68,7 +68,7 @@ impl Client {
                 }
             },
         };
-        if topic.as_str().starts_with("$SYS/") {
+        if topic.as_str().starts_with("$SYS/") || !self.rights.may_publish(&topic) {
             self.answer(qos, id, Reason::NOT_AUTHORIZED);
             return Ok(());
         }
@@ -159,12 +159,12 @@ impl Client {
         match qos {
             Qos::AtMostOnce => {}
             Qos::AtLeastOnce => {
-                wire.machine.acknowledged(id);
+                wire.machine.answered(id);
                 encode::answer(self.protocol, Answer::Puback, id, reason, &mut wire.out);
             }
             Qos::EffectivelyOnce => {
                 if reason.is_failure() && self.protocol == Protocol::V5 {
-                    wire.machine.refused(id, reason);
+                    wire.machine.answered(id);
                 }
                 self.recording.remove(&id);
                 encode::answer(self.protocol, Answer::Pubrec, id, reason, &mut wire.out);
@@ -183,7 +183,7 @@ impl Client {
     /// Answers PUBREL.
     pub(super) fn released(&mut self, id: u16, is_known: bool) {
         let reason = if is_known { Reason::SUCCESS } else { Reason::PACKET_IDENTIFIER_NOT_FOUND };
-        self.wire.machine.completed(id);
+        self.wire.machine.answered(id);
         encode::answer(self.protocol, Answer::Pubcomp, id, reason, &mut self.wire.out);
     }
 }

@@ -4,14 +4,15 @@
 //! a subscription of the broker, and its publishes are the broker's, so that
 //! components and clients meet on the same topics and in the same groups.
 //!
-//! - `protocol`: packets and the state of a connection; the one place that names
-//!   the library; `frames` and `encode`: the bytes of the wire;
+//! - `frames`, `read` and `encode`: the bytes of packets; `protocol`: what may come
+//!   when;
 //! - `wire`: reading and writing; `connect`: up to CONNACK;
 //! - `connection`: the task of a client; `inbound`, `outbound` and `subscribe`: what
 //!   it publishes, what it is sent, what it asks for;
 //! - `session` and `registry`: what outlives a connection;
 //! - `retained`, `hub`: what all clients share.
 
+mod access;
 mod connect;
 mod connection;
 mod encode;
@@ -19,18 +20,24 @@ mod frames;
 mod hub;
 mod inbound;
 mod outbound;
+mod overlap;
 mod packets;
 mod protocol;
+mod read;
 mod reason;
 mod registry;
 mod retained;
 mod session;
 mod settings;
 mod subscribe;
+mod sys;
+mod users;
 mod wire;
 
+pub use access::{Access, Rule};
 pub use retained::{RetainedMessage, RetainedStore};
 pub use settings::{Clock, Limits, Settings};
+pub use users::{Users, UsersError, hash};
 
 use crate::broker::driver::Connection;
 use hub::Hub;
@@ -44,8 +51,34 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 use wire::Wire;
 
+/// Who has come in, as far as it is known before CONNECT.
+struct Visitor {
+    /// Whether a user name is needed.
+    anonymous: bool,
+    /// The user that a certificate names.
+    user: Option<String>,
+}
+
 /// How long to wait after the system has refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where clients come in.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Door {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Whether clients without a user name are let in.
+    pub anonymous: bool,
+}
+
+impl Door {
+    /// MQTT over TCP. Clients without a user name are let in from this machine alone.
+    #[must_use]
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self { address, anonymous: address.ip().is_loopback() }
+    }
+}
 
 /// The listeners of one broker. Dropping it closes all connections at once.
 pub struct Listener {
@@ -64,19 +97,21 @@ impl Listener {
         let hub = Hub::new(broker, settings, retained, unique);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(hub.clone().keep_time());
+        if let Some(interval) = hub.settings.sys_interval {
+            tasks.spawn(sys::tell(hub.clone(), interval));
+        }
         Self { hub, connections: TaskTracker::new(), tasks: parking_lot::Mutex::new(tasks) }
     }
 
-    /// Listens for MQTT over TCP, and returns the address: with port 0 a free one is
-    /// taken.
+    /// Listens at a door, and returns its address: with port 0 a free one is taken.
     ///
     /// # Errors
     /// The address cannot be had.
-    pub async fn listen_tcp(&self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let socket = TcpListener::bind(address).await?;
+    pub async fn listen(&self, door: Door) -> io::Result<SocketAddr> {
+        let socket = TcpListener::bind(door.address).await?;
         let address = socket.local_addr()?;
         let (hub, connections) = (self.hub.clone(), self.connections.clone());
-        self.tasks.lock().spawn(accept(socket, hub, connections));
+        self.tasks.lock().spawn(accept(socket, Arc::new(door), hub, connections));
         Ok(address)
     }
 
@@ -92,10 +127,10 @@ impl Listener {
     }
 }
 
-async fn accept(socket: TcpListener, hub: Arc<Hub>, connections: TaskTracker) {
+async fn accept(socket: TcpListener, door: Arc<Door>, hub: Arc<Hub>, connections: TaskTracker) {
     loop {
         match socket.accept().await {
-            Ok((stream, _)) => begin(stream, &hub, &connections),
+            Ok((stream, _)) => begin(stream, &door, &hub, &connections),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -104,7 +139,7 @@ async fn accept(socket: TcpListener, hub: Arc<Hub>, connections: TaskTracker) {
     }
 }
 
-fn begin(stream: TcpStream, hub: &Arc<Hub>, connections: &TaskTracker) {
+fn begin(stream: TcpStream, door: &Arc<Door>, hub: &Arc<Hub>, connections: &TaskTracker) {
     let counters = &hub.counters;
     if counters.connections.fetch_add(1, Relaxed) >= hub.settings.limits.connections_max {
         counters.connections.fetch_sub(1, Relaxed);
@@ -113,10 +148,12 @@ fn begin(stream: TcpStream, hub: &Arc<Hub>, connections: &TaskTracker) {
     counters.connections_total.fetch_add(1, Relaxed);
     // Without it answers wait; with it nothing goes wrong.
     let _ = stream.set_nodelay(true);
-    let hub = hub.clone();
+    let (hub, door) = (hub.clone(), door.clone());
     connections.spawn(async move {
         let machine = Machine::new(hub.settings.limits.connect_bytes_max);
-        connection::serve(hub.clone(), Wire::new(Box::new(stream), machine)).await;
+        let wire = Wire::new(Box::new(stream), machine);
+        let visitor = Visitor { anonymous: door.anonymous, user: None };
+        connection::serve(hub.clone(), wire, visitor).await;
         hub.counters.connections.fetch_sub(1, Relaxed);
     });
 }

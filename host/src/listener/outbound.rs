@@ -60,7 +60,7 @@ impl Client {
     /// Sends what there is, as far as the client and the buffer have room.
     pub(super) fn pump(&mut self) -> Result<(), Fault> {
         self.session.gather();
-        self.resend()?;
+        self.resend();
         self.send_backlog();
         let mut taken = std::mem::take(&mut self.taken);
         let mut idle = 0;
@@ -88,7 +88,7 @@ impl Client {
             }
             idle = 0;
             for incoming in taken.drain(..) {
-                self.send(incoming, &subscription);
+                self.send(incoming, key, &subscription);
             }
         }
         self.taken = taken;
@@ -100,7 +100,10 @@ impl Client {
         self.wire.unwritten() < WRITE_BYTES && self.session.wake.is_set()
     }
 
-    fn send(&mut self, incoming: Incoming, subscription: &Arc<Subscription>) {
+    fn send(&mut self, incoming: Incoming, key: usize, subscription: &Arc<Subscription>) {
+        let mut identifiers = Vec::new();
+        let is_wanted = self.session.choose(key, &incoming.topic, &mut identifiers)
+            && self.rights.may_receive(&incoming.topic);
         let size = incoming.event.size();
         let qos = incoming.qos;
         let retain = subscription.options.retain_as_published
@@ -109,6 +112,7 @@ impl Client {
             topic: incoming.topic,
             event: incoming.event,
             retain,
+            identifiers,
             subscription: subscription.clone(),
             token: (qos != Qos::AtMostOnce).then_some(incoming.token),
             size,
@@ -116,7 +120,10 @@ impl Client {
         if qos == Qos::AtMostOnce {
             subscription.share.remove(size);
         }
-        self.send_message(message, qos);
+        match is_wanted {
+            true => self.send_message(message, qos),
+            false => message.settle(),
+        }
     }
 
     /// Sends retained messages of new subscriptions.
@@ -129,10 +136,14 @@ impl Client {
                 return;
             }
             let Some(backlog) = self.session.backlog.pop_front() else { return };
+            if !self.rights.may_receive(&backlog.message.topic) {
+                continue;
+            }
             let message = Message {
                 topic: backlog.message.topic.clone(),
                 event: backlog.message.event.clone(),
                 retain: true,
+                identifiers: backlog.subscription.identifier.into_iter().collect(),
                 subscription: backlog.subscription,
                 token: None,
                 size: 0,
@@ -146,13 +157,8 @@ impl Client {
             self.write(&message, qos, 0, false);
             return;
         }
-        let Some(id) = self.wire.machine.begin(qos) else {
-            // All identifiers are in use, which the window does not allow.
-            message.settle();
-            return;
-        };
+        let id = self.session.next_id();
         if !self.write(&message, qos, id, false) {
-            self.wire.machine.abandon(id, qos);
             message.settle();
             return;
         }
@@ -169,14 +175,13 @@ impl Client {
             Protocol::V5 => self.aliases.get(&message.topic),
             Protocol::V4 => None,
         };
-        let identifiers = message.subscription.identifier;
         let manner = Manner {
             protocol: self.protocol,
             qos,
             dup,
             retain: message.retain,
             id,
-            identifiers: identifiers.as_slice(),
+            identifiers: &message.identifiers,
             alias,
             expiry: if self.protocol == Protocol::V5 { expiry } else { None },
             bytes_max: self.packet_bytes_max,
@@ -209,19 +214,15 @@ impl Client {
     }
 
     /// Sends again what an earlier connection has sent.
-    fn resend(&mut self) -> Result<(), Fault> {
+    fn resend(&mut self) {
         while self.vacancy() > 0
             && self.wire.unwritten() < WRITE_BYTES
             && let Some(id) = self.resending.pop_front()
         {
             let Some(mut in_flight) = self.session.in_flight.remove(&id) else { continue };
-            if !self.wire.machine.resume(id, in_flight.stage) {
-                return Err(Fault::new(Reason::UNSPECIFIED, "a session that cannot go on"));
-            }
             match (in_flight.stage, in_flight.message.take()) {
                 (Stage::Sent(qos), Some(message)) => {
                     if !self.write(&message, qos, id, true) {
-                        self.wire.machine.abandon(id, qos);
                         message.settle();
                         continue;
                     }
@@ -231,7 +232,6 @@ impl Client {
             }
             self.session.in_flight.insert(id, in_flight);
         }
-        Ok(())
     }
 
     fn write_pubrel(&mut self, id: u16) {
@@ -239,26 +239,56 @@ impl Client {
         encode::answer(self.protocol, Answer::Pubrel, id, Reason::SUCCESS, out);
     }
 
-    /// PUBACK, or PUBCOMP: it is done with.
-    pub(super) fn acknowledged(&mut self, id: u16) {
-        if let Some(message) = self.session.in_flight.remove(&id).and_then(|sent| sent.message) {
-            message.settle();
+    /// PUBACK. One that is not asked for says nothing; the wrong one is an error.
+    pub(super) fn acknowledged(&mut self, id: u16) -> Result<(), Fault> {
+        match self.session.in_flight.get(&id).map(|in_flight| in_flight.stage) {
+            None => Ok(()),
+            Some(Stage::Sent(Qos::AtLeastOnce)) => {
+                self.is_over(id);
+                Ok(())
+            }
+            Some(_) => Err(Fault::protocol("PUBACK for a publish of qos 2")),
         }
     }
 
     /// PUBREC: from here on the client is responsible.
-    pub(super) fn recorded(&mut self, id: u16, reason: Reason) {
+    pub(super) fn recorded(&mut self, id: u16, reason: Reason) -> Result<(), Fault> {
+        let Some(in_flight) = self.session.in_flight.get_mut(&id) else {
+            let (reason, out) = (Reason::PACKET_IDENTIFIER_NOT_FOUND, &mut self.wire.out);
+            encode::answer(self.protocol, Answer::Pubrel, id, reason, out);
+            return Ok(());
+        };
+        if in_flight.stage == Stage::Sent(Qos::AtLeastOnce) {
+            return Err(Fault::protocol("PUBREC for a publish of qos 1"));
+        }
         if reason.is_failure() {
-            return self.acknowledged(id);
+            self.is_over(id);
+            return Ok(());
         }
-        if let Some(in_flight) = self.session.in_flight.get_mut(&id) {
-            in_flight.stage = Stage::Released;
-            if let Some(message) = in_flight.message.take() {
-                message.settle();
-            }
+        in_flight.stage = Stage::Released;
+        if let Some(message) = in_flight.message.take() {
+            message.settle();
         }
-        self.wire.machine.release(id);
         self.write_pubrel(id);
+        Ok(())
+    }
+
+    /// PUBCOMP.
+    pub(super) fn completed(&mut self, id: u16) -> Result<(), Fault> {
+        match self.session.in_flight.get(&id).map(|in_flight| in_flight.stage) {
+            None => Ok(()),
+            Some(Stage::Released) => {
+                self.is_over(id);
+                Ok(())
+            }
+            Some(_) => Err(Fault::protocol("PUBCOMP for a publish that is not released")),
+        }
+    }
+
+    fn is_over(&mut self, id: u16) {
+        if let Some(message) = self.session.in_flight.remove(&id).and_then(|sent| sent.message) {
+            message.settle();
+        }
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) enum Received {
     Unsubscribe(Unsubscribe),
     Ping,
     Disconnect(Farewell),
-    Authenticate,
+    /// A packet that came before the answer to CONNECT, as it is.
+    Early(Bytes),
 }
 
 #[derive(Debug)]

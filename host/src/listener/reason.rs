@@ -26,6 +26,8 @@ impl Reason {
     pub(super) const TOPIC_FILTER_INVALID: Self = Self(0x8f);
     pub(super) const TOPIC_NAME_INVALID: Self = Self(0x90);
     pub(super) const PACKET_IDENTIFIER_NOT_FOUND: Self = Self(0x92);
+    pub(super) const RECEIVE_MAX_EXCEEDED: Self = Self(0x93);
+    pub(super) const TOPIC_ALIAS_INVALID: Self = Self(0x94);
     pub(super) const PACKET_TOO_LARGE: Self = Self(0x95);
     pub(super) const QUOTA_EXCEEDED: Self = Self(0x97);
     pub(super) const PAYLOAD_FORMAT_INVALID: Self = Self(0x99);

@@ -1,10 +1,11 @@
 //! What belongs to a client over all its connections.
 
+use super::overlap::Overlaps;
 use super::packets::Options;
 use super::protocol::Stage;
 use super::retained::RetainedMessage;
 use crate::broker::driver::{Parting, Ready, Settlement, Source, Token};
-use crate::broker::{Event, Share, Topic};
+use crate::broker::{Event, Share, Topic, TopicFilter};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -18,6 +19,7 @@ pub(super) struct Session {
     pub(super) subscriptions: Slab<Arc<Subscription>>,
     /// By filter, as the client wrote it.
     by_filter: HashMap<Arc<str>, usize>,
+    pub(super) overlaps: Overlaps,
     pub(super) wake: Arc<Wake>,
     /// Subscriptions that may have something.
     pub(super) active: VecDeque<usize>,
@@ -25,6 +27,7 @@ pub(super) struct Session {
     pub(super) in_flight: HashMap<u16, InFlight>,
     /// Counts what was sent, for its order.
     pub(super) sent: u64,
+    last_id: u16,
     /// Retained messages for new subscriptions.
     pub(super) backlog: VecDeque<Backlog>,
     /// Received at qos 2 and not released.
@@ -34,6 +37,7 @@ pub(super) struct Session {
 /// One subscription of a session.
 pub(super) struct Subscription {
     pub(super) filter: Arc<str>,
+    pub(super) topics: TopicFilter,
     pub(super) source: Arc<dyn Source>,
     pub(super) share: Arc<Share>,
     pub(super) options: Options,
@@ -62,6 +66,8 @@ pub(super) struct Message {
     pub(super) topic: Topic,
     pub(super) event: Arc<Event>,
     pub(super) retain: bool,
+    /// Of the subscriptions that it is for.
+    pub(super) identifiers: Vec<u32>,
     pub(super) subscription: Arc<Subscription>,
     /// For the broker; a retained message has none.
     pub(super) token: Option<Token>,
@@ -111,10 +117,12 @@ impl Session {
             client_id,
             subscriptions: Slab::new(),
             by_filter: HashMap::new(),
+            overlaps: Overlaps::default(),
             wake: Arc::default(),
             active: VecDeque::new(),
             in_flight: HashMap::new(),
             sent: 0,
+            last_id: 0,
             backlog: VecDeque::new(),
             unreleased: HashSet::new(),
         }
@@ -125,6 +133,16 @@ impl Session {
         self.subscriptions.vacant_key()
     }
 
+    /// A packet identifier that is free; the window leaves many.
+    pub(super) fn next_id(&mut self) -> u16 {
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !self.in_flight.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+
     pub(super) fn find(&self, filter: &str) -> Option<&Arc<Subscription>> {
         self.by_filter.get(filter).and_then(|key| self.subscriptions.get(*key))
     }
@@ -132,7 +150,9 @@ impl Session {
     /// Adds a subscription, which has the next key.
     pub(super) fn insert(&mut self, subscription: Subscription) {
         let filter = subscription.filter.clone();
-        let key = self.subscriptions.insert(Arc::new(subscription));
+        let key = self.next_key();
+        self.overlaps.insert(key, &subscription, &self.subscriptions);
+        self.subscriptions.insert(Arc::new(subscription));
         self.by_filter.insert(filter, key);
         self.active.push_back(key);
     }
@@ -149,6 +169,7 @@ impl Session {
     /// Takes a subscription out, and ends it.
     pub(super) fn remove(&mut self, filter: &str, parting: Parting) -> bool {
         let Some(key) = self.by_filter.remove(filter) else { return false };
+        self.overlaps.remove(key);
         if let Some(subscription) = self.subscriptions.try_remove(key) {
             subscription.end(parting);
             self.backlog.retain(|backlog| !Arc::ptr_eq(&backlog.subscription, &subscription));

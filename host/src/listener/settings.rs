@@ -1,5 +1,6 @@
 //! What a listener is told: limits, and what it says of itself.
 
+use super::access::Access;
 use crate::mqtt::Format;
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Settings {
     /// How many publishes of one client are with the broker at once. With more than
     /// 1, a broker must keep to the order in which they are begun.
     pub publish_window: usize,
+    /// Who may do what.
+    pub access: Access,
     /// The time of day.
     pub clock: Clock,
 }
@@ -48,6 +51,7 @@ impl Default for Settings {
             sys_interval: Some(Duration::from_secs(10)),
             keep_alive_max: None,
             publish_window: 1,
+            access: Access::default(),
             clock: Clock::default(),
         }
     }

@@ -39,6 +39,9 @@ impl Client {
         if target.group.is_some() && wanted.options.no_local {
             return Err(Fault::protocol("no-local with a shared subscription"));
         }
+        if !self.rights.may_subscribe(&target.filter) {
+            return Ok(Reason::NOT_AUTHORIZED);
+        }
         let before = self.session.find(&wanted.filter).cloned();
         if before.is_none()
             && self.session.subscriptions.len() >= self.hub.settings.limits.subscriptions_max
@@ -100,6 +103,7 @@ impl Client {
         };
         self.session.insert(Subscription {
             filter: wanted.filter.as_str().into(),
+            topics: target.filter.clone(),
             source,
             share,
             options: wanted.options,
@@ -114,6 +118,7 @@ impl Client {
     fn replace(&mut self, before: &Arc<Subscription>, wanted: &Wanted, identifier: Option<u32>) {
         self.session.exchange(Subscription {
             filter: before.filter.clone(),
+            topics: before.topics.clone(),
             source: before.source.clone(),
             share: before.share.clone(),
             options: wanted.options,

@@ -37,6 +37,7 @@ pub(super) struct Wire {
     pub(super) out: Vec<u8>,
     written: usize,
     batch: Vec<Received>,
+    is_shut: bool,
     pub(super) bytes_read: usize,
     pub(super) bytes_written: usize,
 }
@@ -51,6 +52,7 @@ impl Wire {
             out: Vec::new(),
             written: 0,
             batch: Vec::new(),
+            is_shut: false,
             bytes_read: 0,
             bytes_written: 0,
         }
@@ -74,6 +76,17 @@ impl Wire {
             self.inbox.extend(self.batch.drain(..));
             Poll::Ready(Ok(!bytes.is_empty()))
         })
+    }
+
+    /// Reads a packet that came too early.
+    pub(super) fn read_again(&mut self, packet: &[u8]) {
+        match self.machine.read_again(packet) {
+            Ok(received) => self.inbox.push_front(received),
+            Err(fault) => {
+                self.inbox.clear();
+                self.fault = Some(fault);
+            }
+        }
     }
 
     /// Writes what is to be written. Ready when all of it is; says whether some was.
@@ -113,9 +126,23 @@ impl Wire {
         }
     }
 
-    /// Writes what is left and closes the connection.
+    /// Writes what is left, closes our side, and waits for the client to close its
+    /// own. What still comes is not looked at: closing before it is there would take
+    /// our last bytes from the client.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_write(cx).0)?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if !self.is_shut {
+            ready!(self.poll_write(cx).0)?;
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.is_shut = true;
+        }
+        READ.with_borrow_mut(|buffer| {
+            loop {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
     }
 }

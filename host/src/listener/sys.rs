@@ -1,0 +1,63 @@
+//! `$SYS` topics: figures of the broker, for MQTT clients.
+
+use super::hub::{Counters, Hub};
+use crate::broker::{Event, Qos, Topic};
+use crate::mqtt::RETAIN;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Publishes figures again and again, retained. Never returns.
+pub(super) async fn tell(hub: Arc<Hub>, interval: Duration) {
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let version = format!("wasi-pubsub version {}", env!("CARGO_PKG_VERSION"));
+    publish(&hub, "version", version).await;
+    loop {
+        ticks.tick().await;
+        for (name, value) in figures(&hub, start.elapsed()) {
+            publish(&hub, name, value).await;
+        }
+    }
+}
+
+fn figures(hub: &Hub, uptime: Duration) -> Vec<(&'static str, String)> {
+    let Counters {
+        publishes_received,
+        publishes_sent,
+        publishes_dropped,
+        bytes_received,
+        bytes_sent,
+        connections,
+        connections_total,
+    } = &hub.counters;
+    let (connected, kept) = hub.registry.counts();
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed).to_string();
+    vec![
+        ("uptime", format!("{} seconds", uptime.as_secs())),
+        ("clients/connected", connected.to_string()),
+        ("clients/disconnected", kept.to_string()),
+        ("clients/total", (connected + kept).to_string()),
+        ("connections/open", connections.load(Relaxed).to_string()),
+        ("connections/total", count(connections_total)),
+        ("publish/messages/received", count(publishes_received)),
+        ("publish/messages/sent", count(publishes_sent)),
+        ("publish/messages/dropped", count(publishes_dropped)),
+        ("bytes/received", count(bytes_received)),
+        ("bytes/sent", count(bytes_sent)),
+        ("retained messages/count", hub.retained.len().to_string()),
+    ]
+}
+
+async fn publish(hub: &Arc<Hub>, name: &str, value: String) {
+    let Ok(topic) = Topic::new(&format!("$SYS/broker/{name}")) else { return };
+    let mut event: Event = hub.mapping.plain(topic.as_str().as_bytes(), value.into());
+    event.attributes.push((RETAIN.to_owned(), "true".to_owned()));
+    let event = Arc::new(event);
+    if hub.retain(&topic, &event, Qos::AtMostOnce, None) {
+        // At qos 0 there is nothing to wait for, and nothing to be done about it.
+        let _ = hub.publish(topic, event, Qos::AtMostOnce, "$SYS".into()).await;
+    }
+}
