@@ -81,6 +81,12 @@ pub trait Connection: Send + Sync + 'static {
     /// by who does not want to wait. An error is final: the broker refused.
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError>;
 
+    /// Whether somebody subscribes to a topic at the moment; `None` where the broker
+    /// does not know, or it would take long to find out.
+    fn has_subscribers(&self, _topic: &Topic) -> Option<bool> {
+        None
+    }
+
     /// Says what topics are to remember, instead of what was said before. Only for
     /// brokers with [`Features::replay`].
     fn set_retention(&self, _rules: Vec<RetentionRule>) {}

@@ -35,7 +35,9 @@ pub(super) async fn accept(hub: &Arc<Hub>, mut wire: Wire, visitor: Visitor) -> 
         Ok(start) => Some(start),
         Err((mut wire, fault)) => {
             tracing::debug!(reason = fault.reason.0, text = %fault.text, "an MQTT client is refused");
-            encode::refusal(protocol, fault.reason, &mut wire.out);
+            if fault.reason != Reason::PACKET_TOO_LARGE {
+                encode::refusal(protocol, fault.reason, &mut wire.out);
+            }
             close(&mut wire).await;
             None
         }
@@ -60,16 +62,12 @@ async fn first(wire: &mut Wire) -> Result<Option<Box<Connect>>, Fault> {
     }
 }
 
-/// Closes a connection whose CONNECT could not be read, with an answer where it has
-/// said enough to understand one.
+/// Closes a connection whose CONNECT could not be read. Whatever it is, it is told
+/// nothing, but for the version, which an old client may ask for in good faith.
 async fn refuse_unread(wire: &mut Wire, fault: &Fault) {
     tracing::debug!(reason = fault.reason.0, text = %fault.text, "no MQTT client");
-    match wire.machine.protocol() {
-        Some(Protocol::V5) => encode::refusal(Protocol::V5, fault.reason, &mut wire.out),
-        None if fault.reason == Reason::UNSUPPORTED_PROTOCOL_VERSION => {
-            encode::refusal(Protocol::V4, fault.reason, &mut wire.out);
-        }
-        _ => {}
+    if fault.reason == Reason::UNSUPPORTED_PROTOCOL_VERSION {
+        encode::refusal(Protocol::V4, fault.reason, &mut wire.out);
     }
     close(wire).await;
 }
@@ -88,7 +86,7 @@ async fn admit(
     connect: Connect,
     visitor: Visitor,
 ) -> Result<Start, Refused> {
-    let user = match check(&connect) {
+    let user = match check(&connect, hub.settings.limits.levels_max) {
         Ok(()) => authenticate(hub, &connect, visitor).await,
         Err(fault) => Err(fault),
     };
@@ -106,14 +104,15 @@ async fn admit(
     };
     let client_id: Arc<str> = match connect.client_id.as_str() {
         "" => {
-            let made = format!("auto-{:032x}", fastrand::u128(..));
+            let made = made_up_id(fastrand::u128(..));
             welcome.assigned_client_id = Some(made.clone());
             made.into()
         }
         client_id => client_id.into(),
     };
     let rights = hub.settings.access.rights(user.as_deref(), &client_id);
-    if let Some(topic) = connect.will.as_ref().and_then(|will| topic_of(&will.packet))
+    if let Some(topic) =
+        connect.will.as_ref().and_then(|will| topic_of(&will.packet, limits.levels_max))
         && !rights.may_publish(&topic)
     {
         let text = "the will may not be published";
@@ -133,7 +132,8 @@ async fn admit(
         hub.publish_will(&client_id, will);
     }
     let session = claim.session.take();
-    welcome.session_present = session.is_some();
+    // MQTT 3.1 has no word for it.
+    welcome.session_present = session.is_some() && !connect.is_v3_1;
     let mut session = session.unwrap_or_else(|| Box::new(Session::new(client_id)));
     let mut keep_alive = connect.keep_alive;
     if let Some(max) = hub.settings.keep_alive_max
@@ -145,6 +145,12 @@ async fn admit(
     }
     wire.machine.resume(std::mem::take(&mut session.unreleased));
     wire.machine.accept(&welcome, &mut wire.out);
+    if connect.packet_bytes_max.is_some_and(|max| wire.out.len() > max as usize) {
+        wire.out.clear();
+        hub.registry.release(&claim);
+        session.end();
+        return Err((wire, Fault::new(Reason::PACKET_TOO_LARGE, "CONNACK is larger than allowed")));
+    }
     session.look_everywhere();
     Ok(Start {
         wire,
@@ -153,6 +159,7 @@ async fn admit(
         session,
         control,
         rights,
+        is_bridge: connect.is_bridge,
         will: connect.will,
         session_expiry,
         keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
@@ -161,6 +168,13 @@ async fn admit(
         alias_max: connect.alias_max.min(limits.topic_aliases_max),
         problem_information: connect.problem_information,
     })
+}
+
+/// An identifier for a client without one, in the form of a UUID.
+fn made_up_id(random: u128) -> String {
+    let text = format!("{random:032x}");
+    let [a, b, c, d, e] = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]];
+    format!("auto-{a}-{b}-{c}-{d}-{e}")
 }
 
 /// Finds out who the client is; `None` where it has not to say.
@@ -190,17 +204,18 @@ async fn authenticate(
 }
 
 /// What a CONNECT may not say.
-fn check(connect: &Connect) -> Result<(), Fault> {
+fn check(connect: &Connect, levels_max: usize) -> Result<(), Fault> {
     if connect.authentication_method {
         let text = "an authentication method, and there is none";
         return Err(Fault::new(Reason::BAD_AUTHENTICATION_METHOD, text));
     }
-    if connect.client_id.is_empty() && connect.protocol == Protocol::V4 && !connect.clean {
-        let text = "a session to be kept without a client identifier";
+    let needs_id = connect.protocol == Protocol::V4 && !connect.clean || connect.is_v3_1;
+    if connect.client_id.is_empty() && needs_id {
+        let text = "no client identifier";
         return Err(Fault::new(Reason::CLIENT_IDENTIFIER_NOT_VALID, text));
     }
     if let Some(will) = &connect.will
-        && topic_of(&will.packet).is_none()
+        && topic_of(&will.packet, levels_max).is_none()
     {
         return Err(Fault::new(Reason::TOPIC_NAME_INVALID, "a will without a topic"));
     }

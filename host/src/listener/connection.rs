@@ -26,6 +26,9 @@ use tokio::time::{Instant, Sleep};
 /// How long a client has to take the last bytes.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// How long to look for a DISCONNECT when another connection takes the session.
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(5);
+
 /// A client that was accepted.
 pub(super) struct Client {
     pub(super) hub: Arc<Hub>,
@@ -37,6 +40,8 @@ pub(super) struct Client {
     /// The name under which it publishes.
     pub(super) publisher: Arc<str>,
     pub(super) rights: Rights,
+    /// It is another broker, which does not want back what it brings.
+    pub(super) is_bridge: bool,
     pub(super) will: Option<Will>,
     /// In seconds.
     pub(super) session_expiry: u32,
@@ -83,6 +88,7 @@ pub(super) struct Start {
     pub(super) session: Box<Session>,
     pub(super) control: mpsc::UnboundedReceiver<Control>,
     pub(super) rights: Rights,
+    pub(super) is_bridge: bool,
     pub(super) will: Option<Will>,
     pub(super) session_expiry: u32,
     pub(super) keep_alive: Option<Duration>,
@@ -112,6 +118,7 @@ impl Client {
             claim: start.claim,
             control: start.control,
             rights: start.rights,
+            is_bridge: start.is_bridge,
             will: start.will,
             session_expiry: start.session_expiry,
             keep_alive: start.keep_alive,
@@ -134,6 +141,13 @@ impl Client {
 
     async fn run(mut self) {
         let end = self.attend().await;
+        if matches!(end, End::TakenOver { .. }) && self.will.is_some() {
+            // The client may have said goodbye before it came again.
+            let attended = tokio::time::timeout(LAST_WORDS_TIME_MAX, self.attend()).await;
+            if let Ok(End::Farewell(Farewell { with_will: false, .. })) = attended {
+                self.will = None;
+            }
+        }
         self.finish(end).await;
     }
 
@@ -317,7 +331,8 @@ impl Client {
             End::Gone | End::Farewell(_) => None,
         };
         if let (Some((reason, text)), Protocol::V5) = (reason, self.protocol) {
-            let text = text.filter(|_| self.problem_information);
+            let is_wanted = self.problem_information && self.hub.settings.reason_strings;
+            let text = text.filter(|_| is_wanted);
             encode::disconnect(reason, text, self.packet_bytes_max, &mut self.wire.out);
         }
         let mut will = self.will.take();

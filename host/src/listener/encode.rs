@@ -7,6 +7,9 @@ use super::reason::Reason;
 use crate::broker::{Event, Qos, Topic};
 use crate::mqtt::{Packet, Properties, Protocol};
 
+/// The largest packet that there can be, in bytes.
+const PACKET_BYTES_MAX: u32 = 268_435_460;
+
 /// How a PUBLISH goes to one client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner<'a> {
@@ -241,16 +244,18 @@ pub(super) fn connack(protocol: Protocol, welcome: &Welcome, out: &mut Vec<u8>) 
         properties.push(17);
         properties.extend_from_slice(&seconds.to_be_bytes());
     }
-    properties.push(33);
-    properties.extend_from_slice(&welcome.receive_max.to_be_bytes());
-    properties.push(39);
-    properties.extend_from_slice(&welcome.packet_bytes_max.to_be_bytes());
     if let Some(client_id) = &welcome.assigned_client_id {
         properties.push(18);
         put_bytes(client_id.as_bytes(), &mut properties);
     }
     properties.push(34);
     properties.extend_from_slice(&welcome.alias_max.to_be_bytes());
+    properties.push(33);
+    properties.extend_from_slice(&welcome.receive_max.to_be_bytes());
+    if welcome.packet_bytes_max < PACKET_BYTES_MAX {
+        properties.push(39);
+        properties.extend_from_slice(&welcome.packet_bytes_max.to_be_bytes());
+    }
     if let Some(seconds) = welcome.server_keep_alive {
         properties.push(19);
         properties.extend_from_slice(&seconds.to_be_bytes());

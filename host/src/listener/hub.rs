@@ -104,7 +104,7 @@ impl Hub {
 
     /// Publishes a will, of which nobody waits for the end.
     pub(super) fn publish_will(self: &Arc<Self>, client_id: &Arc<str>, will: Will) {
-        let Some(topic) = topic_of(&will.packet) else { return };
+        let Some(topic) = topic_of(&will.packet, usize::MAX) else { return };
         let (qos, retain) = (will.packet.qos, will.packet.retain);
         let event = self.event(Protocol::V5, will.packet);
         if retain {
@@ -171,6 +171,12 @@ pub(super) fn publisher(client_id: &str) -> Arc<str> {
 }
 
 /// The topic of a packet, where it is one to publish to.
-pub(super) fn topic_of(packet: &Packet) -> Option<Topic> {
-    std::str::from_utf8(&packet.topic).ok().and_then(|text| Topic::new(text).ok())
+pub(super) fn topic_of(packet: &Packet, levels_max: usize) -> Option<Topic> {
+    let text = std::str::from_utf8(&packet.topic).ok()?;
+    Topic::new(text).ok().filter(|_| levels(text) <= levels_max)
+}
+
+/// How many levels a topic or filter has.
+pub(super) fn levels(text: &str) -> usize {
+    1 + text.bytes().filter(|byte| *byte == b'/').count()
 }

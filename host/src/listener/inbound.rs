@@ -28,6 +28,7 @@ struct Job {
     qos: Qos,
     id: u16,
     size: usize,
+    reason: Reason,
 }
 
 /// A publish that is over.
@@ -35,6 +36,8 @@ pub(super) struct Done {
     id: u16,
     qos: Qos,
     size: usize,
+    /// What to answer where it went well.
+    reason: Reason,
     result: Result<(), BrokerError>,
 }
 
@@ -61,14 +64,18 @@ impl Client {
         let (qos, id, retain) = (packet.qos, packet.id, packet.retain);
         let topic = match &self.last_topic {
             Some(topic) if topic.as_str().as_bytes() == packet.topic => topic.clone(),
-            _ => match topic_of(&packet) {
+            _ => match topic_of(&packet, self.hub.settings.limits.levels_max) {
                 Some(topic) => self.last_topic.insert(topic).clone(),
+                None if packet.topic.starts_with(b"$share/") => {
+                    self.answer(qos, id, Reason::NOT_AUTHORIZED);
+                    return Ok(());
+                }
                 None => {
                     return Err(Fault::new(Reason::TOPIC_NAME_INVALID, "no topic to publish to"));
                 }
             },
         };
-        if topic.as_str().starts_with("$SYS/") || !self.rights.may_publish(&topic) {
+        if is_ours(&topic) || !self.rights.may_publish(&topic) {
             self.answer(qos, id, Reason::NOT_AUTHORIZED);
             return Ok(());
         }
@@ -93,23 +100,30 @@ impl Client {
             self.answer(qos, id, Reason::QUOTA_EXCEEDED);
             return Ok(());
         }
+        let reason = match qos == Qos::AtLeastOnce
+            && self.protocol == Protocol::V5
+            && self.hub.broker.has_subscribers(&topic) == Some(false)
+        {
+            true => Reason::NO_MATCHING_SUBSCRIBERS,
+            false => Reason::SUCCESS,
+        };
         if self.inbound.len() >= self.hub.settings.publish_window {
             self.inbound.bytes += size;
-            self.inbound.waiting.push_back(Job { topic, event, qos, id, size });
+            self.inbound.waiting.push_back(Job { topic, event, qos, id, size, reason });
             return Ok(());
         }
         let mut publishing = self.hub.publish(topic, event, qos, self.publisher.clone());
         if self.inbound.len() > 0 {
             self.inbound.bytes += size;
-            self.inbound.start(publishing, id, qos, size);
+            self.inbound.start(publishing, id, qos, size, reason);
             return Ok(());
         }
         let polled = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx))).await;
         match polled {
-            Poll::Ready(result) => self.done(Done { id, qos, size: 0, result }),
+            Poll::Ready(result) => self.done(Done { id, qos, size: 0, reason, result }),
             Poll::Pending => {
                 self.inbound.bytes += size;
-                self.inbound.start(publishing, id, qos, size);
+                self.inbound.start(publishing, id, qos, size, reason);
                 Ok(())
             }
         }
@@ -126,7 +140,7 @@ impl Client {
             {
                 let from = self.publisher.clone();
                 let publishing = self.hub.publish(job.topic, job.event, job.qos, from);
-                self.inbound.start(publishing, job.id, job.qos, job.size);
+                self.inbound.start(publishing, job.id, job.qos, job.size, job.reason);
             }
         }
         Ok(progressed)
@@ -135,7 +149,7 @@ impl Client {
     fn done(&mut self, done: Done) -> Result<(), Fault> {
         self.inbound.bytes -= done.size;
         let reason = match &done.result {
-            Ok(()) => Reason::SUCCESS,
+            Ok(()) => done.reason,
             Err(BrokerError::Closed(text)) => {
                 return Err(Fault::new(Reason::SERVER_SHUTTING_DOWN, text.clone()));
             }
@@ -188,9 +202,21 @@ impl Client {
     }
 }
 
+/// Whether only the server publishes there. Bridges say under their own names
+/// whether they are there.
+fn is_ours(topic: &Topic) -> bool {
+    let rest = topic.as_str().strip_prefix("$SYS/");
+    let bridge = |rest: &str| {
+        let name = rest.strip_prefix("broker/connection/")?.strip_suffix("/state")?;
+        (!name.contains('/')).then_some(())
+    };
+    rest.is_some_and(|rest| bridge(rest).is_none())
+}
+
 impl Inbound {
-    fn start(&mut self, publishing: Publishing, id: u16, qos: Qos, size: usize) {
-        self.started
-            .push_back(Box::pin(async move { Done { id, qos, size, result: publishing.await } }));
+    fn start(&mut self, publishing: Publishing, id: u16, qos: Qos, size: usize, reason: Reason) {
+        self.started.push_back(Box::pin(async move {
+            Done { id, qos, size, reason, result: publishing.await }
+        }));
     }
 }

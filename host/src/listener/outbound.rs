@@ -159,6 +159,7 @@ impl Client {
         }
         let id = self.session.next_id();
         if !self.write(&message, qos, id, false) {
+            self.session.unuse_id();
             message.settle();
             return;
         }

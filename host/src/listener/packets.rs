@@ -31,6 +31,10 @@ pub(super) enum Received {
 #[derive(Debug)]
 pub(super) struct Connect {
     pub(super) protocol: Protocol,
+    /// MQTT 3.1, which is otherwise taken as 3.1.1.
+    pub(super) is_v3_1: bool,
+    /// It is a bridge of another broker.
+    pub(super) is_bridge: bool,
     pub(super) client_id: String,
     /// Clean session, or clean start.
     pub(super) clean: bool,

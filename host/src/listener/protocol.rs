@@ -65,11 +65,6 @@ impl Machine {
         }
     }
 
-    /// The version, as far as it is known.
-    pub(super) fn protocol(&self) -> Option<Protocol> {
-        self.protocol
-    }
-
     /// Reads what has arrived. What is there before a fault is to be handled.
     pub(super) fn receive(
         &mut self,
@@ -201,7 +196,8 @@ impl Machine {
         let place = usize::from(alias).checked_sub(1).and_then(|at| self.aliases.get_mut(at));
         let place = place.ok_or_else(|| invalid("a topic alias above the maximum"))?;
         if packet.topic.is_empty() {
-            packet.topic = place.clone().ok_or_else(|| invalid("an unknown topic alias"))?;
+            packet.topic =
+                place.clone().ok_or_else(|| Fault::protocol("an unknown topic alias"))?;
         } else {
             *place = Some(packet.topic.clone());
         }

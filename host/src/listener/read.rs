@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
 
     fn identifier(&mut self) -> Result<u16, Fault> {
         match self.short()? {
-            0 => Err(Fault::protocol("the packet identifier 0")),
+            0 => Err(Fault::malformed("the packet identifier 0")),
             id => Ok(id),
         }
     }
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
             let id = reader.byte()?;
             let value = reader.value(id)?;
             if !allowed.contains(&id) {
-                return Err(Fault::protocol(format!("property {id} does not belong here")));
+                return Err(Fault::malformed(format!("property {id} does not belong here")));
             }
             let bit = 1 << id;
             if id != USER && seen & bit != 0 {
@@ -180,6 +180,9 @@ fn message_property(properties: &mut Properties, id: u8, value: Value<'_>) {
     }
 }
 
+/// Set in the protocol level by brokers that are the client of another one, and do
+/// not want back what they bring.
+const BRIDGE: u8 = 0x80;
 const WILL: u8 = 0x04;
 const WILL_RETAIN: u8 = 0x20;
 const PASSWORD: u8 = 0x40;
@@ -189,20 +192,25 @@ const USER_NAME: u8 = 0x80;
 /// answer to what is wrong after it.
 pub(super) fn connect(body: &[u8], version: &mut Option<Protocol>) -> Result<Connect, Fault> {
     let mut reader = Reader(body);
-    check_name(reader.binary()?)?;
-    let protocol = match reader.byte()? {
-        4 => Protocol::V4,
-        5 => Protocol::V5,
-        _ => {
-            let text = "a protocol level other than 4 and 5";
+    let name = reader.binary()?;
+    let level = reader.byte()?;
+    let protocol = match (name, level & !BRIDGE) {
+        // MQTT 3.1 differs in its name, and in that a client identifier is needed.
+        (b"MQTT", 4) | (b"MQIsdp", 3) => Protocol::V4,
+        (b"MQTT", 5) => Protocol::V5,
+        (b"MQTT" | b"MQIsdp", _) => {
+            let text = "a protocol level other than 3, 4 and 5";
             return Err(Fault::new(Reason::UNSUPPORTED_PROTOCOL_VERSION, text));
         }
+        _ => return Err(Fault::malformed("a protocol name other than `MQTT`")),
     };
     *version = Some(protocol);
     let flags = reader.byte()?;
     let will_qos = check_flags(protocol, flags)?;
     let mut connect = Connect {
         protocol,
+        is_v3_1: level & !BRIDGE == 3,
+        is_bridge: level & BRIDGE != 0,
         client_id: String::new(),
         clean: flags & 0x02 != 0,
         keep_alive: reader.short()?,
@@ -234,15 +242,6 @@ pub(super) fn connect(body: &[u8], version: &mut Option<Protocol>) -> Result<Con
     }
     reader.end()?;
     Ok(connect)
-}
-
-fn check_name(name: &[u8]) -> Result<(), Fault> {
-    let text = "a protocol name other than `MQTT`";
-    match name {
-        b"MQTT" => Ok(()),
-        b"MQIsdp" => Err(Fault::new(Reason::UNSUPPORTED_PROTOCOL_VERSION, text)),
-        _ => Err(Fault::malformed(text)),
-    }
 }
 
 /// Checks the flags of CONNECT, and returns the qos of the will.
@@ -318,6 +317,9 @@ fn will(
     }
     packet.topic = Bytes::copy_from_slice(reader.text()?.as_bytes());
     packet.payload = Bytes::copy_from_slice(reader.binary()?);
+    if packet.topic.is_empty() {
+        return Err(Fault::malformed("a will without a topic"));
+    }
     Ok(Will { packet, delay })
 }
 

@@ -34,6 +34,8 @@ pub struct Settings {
     pub sys_interval: Option<Duration>,
     /// The longest keep-alive of a client of MQTT 5, in seconds; `None` for any.
     pub keep_alive_max: Option<u16>,
+    /// Whether clients of MQTT 5 are told in words why they are disconnected.
+    pub reason_strings: bool,
     /// How many publishes of one client are with the broker at once. With more than
     /// 1, a broker must keep to the order in which they are begun.
     pub publish_window: usize,
@@ -50,6 +52,7 @@ impl Default for Settings {
             limits: Limits::default(),
             sys_interval: Some(Duration::from_secs(10)),
             keep_alive_max: None,
+            reason_strings: true,
             publish_window: 1,
             access: Access::default(),
             clock: Clock::default(),
@@ -95,6 +98,8 @@ pub struct Limits {
     pub sessions_max: usize,
     /// The longest time that a session is kept.
     pub session_expiry_max: Duration,
+    /// The levels of a topic or filter.
+    pub levels_max: usize,
     /// Retained messages.
     pub retained_max: usize,
     /// Likewise, in bytes.
@@ -120,6 +125,7 @@ impl Default for Limits {
             subscriptions_max: 4096,
             sessions_max: 100_000,
             session_expiry_max: Duration::from_secs(7 * 24 * 60 * 60),
+            levels_max: 256,
             retained_max: 100_000,
             retained_bytes_max: 256 * MIB,
         }

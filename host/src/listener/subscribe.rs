@@ -2,6 +2,7 @@
 
 use super::connection::Client;
 use super::encode;
+use super::hub::levels;
 use super::packets::{Retained, Subscribe, Unsubscribe, Wanted};
 use super::reason::{Fault, Reason};
 use super::session::{Backlog, Subscription};
@@ -23,8 +24,13 @@ struct Target {
 impl Client {
     pub(super) async fn subscribe(&mut self, packet: Subscribe) -> Result<(), Fault> {
         let mut reasons = Vec::with_capacity(packet.wanted.len());
-        for wanted in &packet.wanted {
-            reasons.push(self.subscribe_one(wanted, packet.identifier).await?);
+        for wanted in packet.wanted {
+            let mut wanted = wanted;
+            if self.is_bridge {
+                wanted.options.no_local = !wanted.filter.starts_with("$share/");
+                wanted.options.retain_as_published = true;
+            }
+            reasons.push(self.subscribe_one(&wanted, packet.identifier).await?);
         }
         encode::suback(self.protocol, packet.id, &reasons, &mut self.wire.out);
         Ok(())
@@ -35,7 +41,7 @@ impl Client {
         wanted: &Wanted,
         identifier: Option<u32>,
     ) -> Result<Reason, Fault> {
-        let target = target(&wanted.filter)?;
+        let target = target(&wanted.filter, self.hub.settings.limits.levels_max)?;
         if target.group.is_some() && wanted.options.no_local {
             return Err(Fault::protocol("no-local with a shared subscription"));
         }
@@ -152,7 +158,7 @@ impl Client {
     pub(super) fn unsubscribe(&mut self, packet: &Unsubscribe) -> Result<(), Fault> {
         let mut reasons = Vec::with_capacity(packet.filters.len());
         for filter in &packet.filters {
-            target(filter)?;
+            target(filter, usize::MAX)?;
             reasons.push(match self.session.remove(filter, Parting::Removed) {
                 true => Reason::SUCCESS,
                 false => Reason::NO_SUBSCRIPTION_EXISTED,
@@ -164,7 +170,7 @@ impl Client {
 }
 
 /// Takes a filter apart (sections 4.7 and 4.8.2).
-fn target(text: &str) -> Result<Target, Fault> {
+fn target(text: &str, levels_max: usize) -> Result<Target, Fault> {
     let invalid = |error: &dyn std::fmt::Display| {
         Fault::new(Reason::TOPIC_FILTER_INVALID, format!("a topic filter that is none: {error}"))
     };
@@ -179,6 +185,12 @@ fn target(text: &str) -> Result<Target, Fault> {
             (Some(group.to_owned()), filter)
         }
     };
+    if filter.is_empty() {
+        return Err(Fault::malformed("an empty topic filter"));
+    }
     let filter = TopicFilter::new(filter).map_err(|error| invalid(&error))?;
-    Ok(Target { filter, group })
+    match levels(filter.as_str()) <= levels_max {
+        true => Ok(Target { filter, group }),
+        false => Err(invalid(&format!("more than {levels_max} levels"))),
+    }
 }

@@ -152,6 +152,10 @@ impl Connection for MemoryBroker {
         self.shared.store(Publication { topic, event, size, qos, from, is_dead_letter }).await
     }
 
+    fn has_subscribers(&self, topic: &Topic) -> Option<bool> {
+        Some(self.shared.matches(topic).first.is_some())
+    }
+
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError> {
         self.shared.timer.start();
         let queue = self.shared.route(&request)?;
