@@ -141,11 +141,12 @@ impl Client {
 
     async fn run(mut self) {
         let end = self.attend().await;
-        if matches!(end, End::TakenOver { .. }) && self.will.is_some() {
+        if matches!(end, End::TakenOver { .. }) {
             // The client may have said goodbye before it came again.
             let attended = tokio::time::timeout(LAST_WORDS_TIME_MAX, self.attend()).await;
-            if let Ok(End::Farewell(Farewell { with_will: false, .. })) = attended {
-                self.will = None;
+            if let Ok(End::Farewell(farewell)) = attended {
+                self.session_expiry = farewell.session_expiry.unwrap_or(self.session_expiry);
+                self.will.take_if(|_| !farewell.with_will);
             }
         }
         self.finish(end).await;

@@ -16,6 +16,7 @@ mod access;
 mod connect;
 mod connection;
 mod encode;
+mod files;
 mod frames;
 mod hub;
 mod inbound;
@@ -31,25 +32,31 @@ mod session;
 mod settings;
 mod subscribe;
 mod sys;
+mod tls;
 mod users;
+mod websocket;
 mod wire;
 
 pub use access::{Access, Rule};
 pub use retained::{RetainedMessage, RetainedStore};
 pub use settings::{Clock, Limits, Settings};
+pub use tls::{Pem, TlsError, server_config};
 pub use users::{Users, UsersError, hash};
 
 use crate::broker::driver::Connection;
 use hub::Hub;
 use protocol::Machine;
+use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
-use wire::Wire;
+use wire::{Stream, Wire};
 
 /// Who has come in, as far as it is known before CONNECT.
 struct Visitor {
@@ -70,13 +77,35 @@ pub struct Door {
     pub address: SocketAddr,
     /// Whether clients without a user name are let in.
     pub anonymous: bool,
+    /// TLS, where it is spoken. A client whose certificate was asked for and verified
+    /// needs no user name.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// WebSocket, where it is spoken.
+    pub web: Option<Arc<Web>>,
+}
+
+/// MQTT over WebSocket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Web {
+    /// The path, such as `/mqtt`.
+    pub path: String,
+    /// The folder whose files are served on the same port.
+    pub files: Option<PathBuf>,
+    /// The origins whose pages may connect, beside this server's own; `*` is any.
+    pub origins: Vec<String>,
 }
 
 impl Door {
     /// MQTT over TCP. Clients without a user name are let in from this machine alone.
     #[must_use]
     pub fn tcp(address: SocketAddr) -> Self {
-        Self { address, anonymous: address.ip().is_loopback() }
+        Self { address, anonymous: address.ip().is_loopback(), tls: None, web: None }
+    }
+
+    /// MQTT over WebSocket, likewise.
+    #[must_use]
+    pub fn web(address: SocketAddr, web: Web) -> Self {
+        Self { web: Some(Arc::new(web)), ..Self::tcp(address) }
     }
 }
 
@@ -150,10 +179,27 @@ fn begin(stream: TcpStream, door: &Arc<Door>, hub: &Arc<Hub>, connections: &Task
     let _ = stream.set_nodelay(true);
     let (hub, door) = (hub.clone(), door.clone());
     connections.spawn(async move {
-        let machine = Machine::new(hub.settings.limits.connect_bytes_max);
-        let wire = Wire::new(Box::new(stream), machine);
-        let visitor = Visitor { anonymous: door.anonymous, user: None };
-        connection::serve(hub.clone(), wire, visitor).await;
+        welcome(stream, &door, &hub).await;
         hub.counters.connections.fetch_sub(1, Relaxed);
     });
+}
+
+/// Speaks what the door speaks.
+async fn welcome(stream: TcpStream, door: &Door, hub: &Arc<Hub>) {
+    let mut visitor = Visitor { anonymous: door.anonymous, user: None };
+    let mut stream: Box<dyn Stream> = Box::new(stream);
+    if let Some(tls) = &door.tls {
+        let accepted = TlsAcceptor::from(tls.clone()).accept(stream);
+        let time_max = hub.settings.limits.connect_time_max;
+        let Ok(Ok(accepted)) = tokio::time::timeout(time_max, accepted).await else { return };
+        visitor.anonymous |= accepted.get_ref().1.peer_certificates().is_some();
+        stream = Box::new(accepted);
+    }
+    match &door.web {
+        Some(web) => websocket::serve(hub.clone(), stream, web.clone(), visitor).await,
+        None => {
+            let machine = Machine::new(hub.settings.limits.connect_bytes_max);
+            connection::serve(hub.clone(), Wire::new(stream, machine), visitor).await;
+        }
+    }
 }

@@ -1,0 +1,222 @@
+//! MQTT over WebSocket (MQTT 5.0, chapter 6), and files on the same port.
+
+use super::files;
+use super::hub::Hub;
+use super::protocol::Machine;
+use super::wire::{Stream, Wire};
+use super::{Visitor, Web, connection};
+use async_tungstenite::WebSocketStream;
+use async_tungstenite::tungstenite::handshake::derive_accept_key;
+use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use async_tungstenite::tungstenite::{Error, Message};
+use bytes::{Buf, Bytes};
+use futures_util::{Sink, Stream as _};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{
+    CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+
+/// The largest request line with its headers, in bytes.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// The sub-protocol of MQTT 3.1.1 and 5, and that of MQTT 3.1.
+const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
+
+/// Serves HTTP until the client asks for MQTT, and then MQTT.
+pub(super) async fn serve(
+    hub: Arc<Hub>,
+    stream: Box<dyn Stream>,
+    web: Arc<Web>,
+    visitor: Visitor,
+) {
+    let upgraded = Arc::new(Mutex::new(None));
+    let (service_web, service_upgraded) = (web.clone(), upgraded.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (web, upgraded) = (service_web.clone(), service_upgraded.clone());
+        async move { Ok::<_, Infallible>(answer(request, &web, &upgraded).await) }
+    });
+    let time_max = hub.settings.limits.connect_time_max;
+    let http = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(time_max)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if http.await.is_err() {
+        return;
+    }
+    let Some(upgrade) = upgraded.lock().ok().and_then(|mut upgraded| upgraded.take()) else {
+        return;
+    };
+    let Ok(Ok(io)) = tokio::time::timeout(time_max, hyper::upgrade::on(upgrade)).await else {
+        return;
+    };
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(hub.settings.limits.packet_bytes_max as usize))
+        .max_frame_size(Some(hub.settings.limits.packet_bytes_max as usize));
+    let io: Box<dyn Stream> = Box::new(TokioIo::new(io));
+    let socket = WebSocketStream::from_raw_socket(io.compat(), Role::Server, Some(config)).await;
+    let machine = Machine::new(hub.settings.limits.connect_bytes_max);
+    let bytes = Messages { socket, rest: Bytes::new(), is_closed: false };
+    connection::serve(hub, Wire::new(Box::new(bytes), machine), visitor).await;
+}
+
+type Upgraded = Mutex<Option<Request<Incoming>>>;
+
+async fn answer(
+    request: Request<Incoming>,
+    web: &Web,
+    upgraded: &Upgraded,
+) -> Response<Full<Bytes>> {
+    if request.uri().path() == web.path && has_token(request.headers(), UPGRADE, "websocket") {
+        return upgrade(request, web, upgraded);
+    }
+    match &web.files {
+        Some(root) if matches!(*request.method(), Method::GET | Method::HEAD) => {
+            files::answer(root, request.uri().path(), request.method() == Method::HEAD).await
+        }
+        Some(_) => plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"),
+        None => plain(StatusCode::NOT_FOUND, "there is MQTT over WebSocket here, and no page\n"),
+    }
+}
+
+fn upgrade(
+    request: Request<Incoming>,
+    web: &Web,
+    upgraded: &Upgraded,
+) -> Response<Full<Bytes>> {
+    let headers = request.headers();
+    if !is_welcome(headers, web) {
+        return plain(StatusCode::FORBIDDEN, "pages of other origins may not connect\n");
+    }
+    let version = headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
+    let key = headers.get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+    let asked: Vec<_> = tokens(headers, SEC_WEBSOCKET_PROTOCOL).collect();
+    let protocol = asked.iter().find_map(|asked| PROTOCOLS.iter().find(|known| *known == asked));
+    let (Some(b"13"), Some(key), Some(protocol)) = (version, key, protocol) else {
+        let text = "WebSocket needs version 13, a key, and the sub-protocol `mqtt`\n";
+        return plain(StatusCode::BAD_REQUEST, text);
+    };
+    let mut response = plain(StatusCode::SWITCHING_PROTOCOLS, "");
+    let Ok(key) = HeaderValue::from_str(&key) else { return response };
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    if let Ok(mut upgraded) = upgraded.lock() {
+        *upgraded = Some(request);
+    }
+    response
+}
+
+/// Whether a page may connect: one of this server, or of an origin that is named.
+/// What is no browser says no origin.
+fn is_welcome(headers: &HeaderMap, web: &Web) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let is_own = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+    is_own || web.origins.iter().any(|allowed| allowed == "*" || allowed == origin)
+}
+
+fn tokens(
+    headers: &HeaderMap,
+    name: hyper::header::HeaderName,
+) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+fn has_token(headers: &HeaderMap, name: hyper::header::HeaderName, wanted: &str) -> bool {
+    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+}
+
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+}
+
+/// The messages of a WebSocket as a stream of bytes: where one ends says nothing.
+struct Messages {
+    socket: WebSocketStream<Compat<Box<dyn Stream>>>,
+    rest: Bytes,
+    is_closed: bool,
+}
+
+fn error(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+impl AsyncRead for Messages {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+                Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
+                // Pings are answered by the library; text is no MQTT (section 6.0).
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Text(_))) => {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
+                Some(Ok(Message::Close(_))) | None => return Poll::Ready(Ok(())),
+                Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => {
+                    return Poll::Ready(Ok(()));
+                }
+                Some(Err(failed)) => return Poll::Ready(Err(error(failed))),
+            }
+        }
+        let number = self.rest.len().min(into.remaining());
+        into.put_slice(&self.rest[..number]);
+        self.rest.advance(number);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Messages {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut socket = Pin::new(&mut self.socket);
+        ready!(socket.as_mut().poll_ready(cx)).map_err(error)?;
+        socket.start_send(Message::Binary(Bytes::copy_from_slice(bytes))).map_err(error)?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(error)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_closed {
+            return Poll::Ready(Ok(()));
+        }
+        let closed = ready!(Pin::new(&mut self.socket).poll_close(cx));
+        self.is_closed = true;
+        match closed {
+            Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => Poll::Ready(Ok(())),
+            Err(failed) => Poll::Ready(Err(error(failed))),
+        }
+    }
+}
