@@ -57,6 +57,7 @@ impl InUse {
     pub(super) fn take_effect(&self) {
         for known in &self.brokers {
             known.broker.set_limits(self.limits.clone());
+            known.broker.set_retention(known.plan.retention.clone());
             if let Some(keeping) = &known.letters {
                 keeping.keep(known.topics.clone());
             }
@@ -320,6 +321,7 @@ impl Planned {
             }
             let (id, limits, budget) = (wanted.id.clone(), limits.clone(), budget.clone());
             let broker = Broker::with_budget(id, connection, limits, budget);
+            broker.set_retention(wanted.retention.clone());
             Ok(BrokerInUse { plan: wanted, broker, letters: keeping, topics: letters })
         };
         let brokers = plan.brokers.into_iter().zip(letters).zip(firsts);

@@ -80,6 +80,7 @@ pub const FEATURES: Features = Features {
     qos_max: Qos::EffectivelyOnce,
     delayed_redelivery: true,
     replay: false,
+    group_limits: false,
     network: false,
 };
 

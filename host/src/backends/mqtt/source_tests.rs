@@ -31,6 +31,7 @@ fn open(budget: &Arc<Budget>) -> (Subscriber, MqttSource) {
         start: crate::broker::Start::New,
         max_in_flight: 10,
         max_in_flight_bytes: 100 * SIZE,
+        group_max_in_flight: None,
         share: Share::new(budget),
         not_from: None,
         ready: Ready(Arc::new(|| {})),
