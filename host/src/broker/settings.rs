@@ -13,8 +13,8 @@ pub const ACK_DEADLINE: Duration = Duration::from_secs(30);
 /// What a subscription asks for, and how its events are handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionSettings {
-    /// The text of `topic` or `queue` as configured; what `receive`, `stream`
-    /// and `pull` name.
+    /// The name that it was given or, without one, the text of `topic` or `queue`
+    /// as configured; what `receive`, `stream` and `pull` name.
     pub name: String,
     /// Unique in the process and the same after a restart: component or group,
     /// and filter.

@@ -242,8 +242,12 @@ impl Planned {
             let members: Vec<_> =
                 subscription.members.iter().map(|&i| plan.components[i].name.as_str()).collect();
             let kind = match &settings.group {
-                Some(group) => format!("queue `{}` of group {group}", settings.name),
-                None => format!("topic `{}`", settings.name),
+                Some(group) => format!("queue `{}` of group {group}", settings.filter),
+                None => format!("topic `{}`", settings.filter),
+            };
+            let called = match settings.name == settings.filter.as_str() {
+                true => String::new(),
+                false => format!(", called {}", settings.name),
             };
             let delivery = match subscription.delivery {
                 Delivery::Push => "pushed to",
@@ -258,7 +262,7 @@ impl Planned {
                 Some(filter) => format!(", where {filter}"),
                 None => String::new(),
             };
-            let _ = writeln!(text, "{kind}, qos {qos}{order}, {delivery} {members}{filter}");
+            let _ = writeln!(text, "{kind}{called}, qos {qos}{order}, {delivery} {members}{filter}");
         }
         for component in &plan.components {
             let kind = if component.is_command { "command" } else { "handler" };

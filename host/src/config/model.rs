@@ -150,6 +150,14 @@ pub struct SubscriptionConfig {
     pub keep_dead_letters: bool,
 }
 
+impl SubscriptionConfig {
+    /// What components and logs call it: its name or, without one, its topics.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        self.name.as_ref().map_or(self.filter.as_str(), |name| &name.value)
+    }
+}
+
 /// One `[[component]]`, or one of the command line.
 #[derive(Clone, Debug)]
 pub struct Component {

@@ -190,7 +190,7 @@ impl<'a> Join<'a> {
             let index = plan.subscriptions.len();
             if config.delivery == Delivery::Pull {
                 for &member in &members {
-                    plan.components[member].pulls.add(bound.id, config.filter.as_str(), index);
+                    plan.components[member].pulls.add(bound.id, config.called(), index);
                 }
             }
             let name = names.name(self, bound, config, &members, errors);
@@ -215,7 +215,7 @@ impl<'a> Join<'a> {
     ) -> SubscriptionSettings {
         let only = members.first().map(|&member| self.components[member].name.as_str());
         SubscriptionSettings {
-            name: config.filter.to_string(),
+            name: config.called().to_owned(),
             label: name.label,
             broker_label: name.broker_label,
             filter: config.filter.clone(),

@@ -121,6 +121,20 @@ impl Names {
         takers: &[usize],
         errors: &mut Vec<Error>,
     ) {
+        if let (None, Some(name)) = (&config.group, &config.name)
+            && takers.len() > 1
+        {
+            let components = takers.iter().map(|&taker| join.components[taker].name.clone());
+            let problem = Problem::NameOfSeveral {
+                name: name.value.clone(),
+                components: components.collect(),
+            };
+            errors.push(Error { place: Some(name.place.clone()), problem });
+        }
+        // It is told apart by its own name.
+        if config.name.is_some() {
+            return;
+        }
         let pull = config.delivery == Delivery::Pull;
         let of = if pull { bound.id.to_owned() } else { bound.broker.to_string() };
         let line = join.config.source.line(config.place.span.start);
@@ -135,16 +149,6 @@ impl Names {
             } else {
                 self.seen.insert(key, line);
             }
-        }
-        if let (None, Some(name)) = (&config.group, &config.name)
-            && takers.len() > 1
-        {
-            let components = takers.iter().map(|&taker| join.components[taker].name.clone());
-            let problem = Problem::NameOfSeveral {
-                name: name.value.clone(),
-                components: components.collect(),
-            };
-            errors.push(Error { place: Some(name.place.clone()), problem });
         }
     }
 }
