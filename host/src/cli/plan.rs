@@ -262,7 +262,8 @@ impl Planned {
                 Some(filter) => format!(", where {filter}"),
                 None => String::new(),
             };
-            let _ = writeln!(text, "{kind}{called}, qos {qos}{order}, {delivery} {members}{filter}");
+            let _ =
+                writeln!(text, "{kind}{called}, qos {qos}{order}, {delivery} {members}{filter}");
         }
         for component in &plan.components {
             let kind = if component.is_command { "command" } else { "handler" };
