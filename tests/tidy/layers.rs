@@ -9,10 +9,11 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("broker", &[]),
     ("capability", &["broker"]),
     ("config", &["broker"]),
-    ("backends", &["broker", "config"]),
+    ("builtin", &["broker"]),
+    ("backends", &["broker", "builtin", "config"]),
     ("runtime", &["broker", "capability"]),
     ("telemetry", &["broker", "runtime"]),
-    ("cli", &["backends", "broker", "capability", "config", "runtime", "telemetry"]),
+    ("cli", &["backends", "broker", "builtin", "capability", "config", "runtime", "telemetry"]),
 ];
 
 /// Crates, and the only places that may name them.
