@@ -5,7 +5,7 @@ use crate::code::{code_only, is_name, line_of, without_tests, words};
 
 /// The layers of the host, and what each may name. ARCHITECTURE.md has the
 /// reasons.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("broker", &[]),
     ("capability", &["broker"]),
     ("config", &["broker"]),
