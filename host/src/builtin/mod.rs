@@ -21,11 +21,9 @@ pub struct Publication {
     pub from: Option<Arc<str>>,
     /// When. A storage makes it no earlier than that of the number before.
     pub time: std::time::SystemTime,
-    /// What it is known by where it must not be published a second time: to be
-    /// kept beside it, until [`Publication::once_until`].
-    pub once: Option<u128>,
-    /// Until when [`once`](Self::once) is kept.
-    pub once_until: std::time::SystemTime,
+    /// What it is known by where it must not be published a second time, and
+    /// until when: to be kept beside it.
+    pub once: Option<(u128, std::time::SystemTime)>,
     /// Whether somebody wants it to be kept: a subscription where the storage
     /// holds the backlog, retention or a snapshot. It is delivered in any case.
     pub is_kept: bool,
