@@ -148,6 +148,7 @@ pub fn request() -> Result<SubscribeRequest> {
         order: wasi_pubsub::broker::Order::None,
         event_filter: None,
         start: wasi_pubsub::broker::Start::New,
+        is_temporary: false,
         share: Share::new(&Budget::unbounded()),
         ready: Ready(Arc::new(|| {})),
     })

@@ -114,6 +114,9 @@ pub struct SubscribeRequest {
     /// Where it begins if the broker does not know it yet. Only brokers with
     /// [`Features::replay`] look at it.
     pub start: Start,
+    /// Whether it ends with its [`Source`], whatever the broker would keep otherwise.
+    /// Only brokers with [`Features::replay`] look at it.
+    pub is_temporary: bool,
     /// The most events that may be buffered in the driver or unsettled, together.
     pub max_in_flight: usize,
     /// The largest number of bytes, likewise. One event above it may be taken

@@ -6,7 +6,7 @@
 //! subscriptions once it is kept, and in the order of the numbers where the
 //! storage [holds the backlog](Storage::holds_backlog).
 
-use super::{Notices, Publication};
+use super::publication::{Notices, Publication};
 
 use crate::broker::{Event, EventFilter, Qos, Retention, Topic, TopicFilter};
 use async_trait::async_trait;

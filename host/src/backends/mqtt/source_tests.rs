@@ -29,6 +29,7 @@ fn open(budget: &Arc<Budget>) -> (Subscriber, MqttSource) {
         order: crate::broker::Order::None,
         event_filter: None,
         start: crate::broker::Start::New,
+        is_temporary: false,
         max_in_flight: 10,
         max_in_flight_bytes: 100 * SIZE,
         share: Share::new(budget),

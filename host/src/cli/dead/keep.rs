@@ -169,6 +169,7 @@ async fn subscribe(connection: &dyn Connection, topic: &Topic) -> Result<(), Bro
         order: crate::broker::Order::None,
         event_filter: None,
         start: crate::broker::Start::New,
+        is_temporary: false,
         share: Share::new(&Budget::unbounded()),
         // What the session has collected stays in it.
         max_in_flight: 1,
