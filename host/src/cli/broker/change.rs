@@ -30,7 +30,7 @@ pub(super) async fn seek(store: &Store, name: &str, to: &SeekTo) -> Result<(), F
         }
         broker.seek(name, to).await.map_err(failed)?;
         let found = broker.subscriptions().into_iter().find(|found| found.name == name);
-        Ok(found.map_or(0, |found| found.next))
+        Ok::<_, Failure>(found.map_or(0, |found| found.next))
     }
     .await;
     opened.close().await;
@@ -38,11 +38,7 @@ pub(super) async fn seek(store: &Store, name: &str, to: &SeekTo) -> Result<(), F
     say(&format!("{name} goes on at {next}"))
 }
 
-pub(super) async fn snapshot(
-    store: &Store,
-    name: &str,
-    subscription: &str,
-) -> Result<(), Failure> {
+pub(super) async fn snapshot(store: &Store, name: &str, subscription: &str) -> Result<(), Failure> {
     if name.is_empty() {
         return Err(Failure::input("a snapshot needs a name"));
     }

@@ -1,9 +1,7 @@
 //! What a store has, for people and for programs.
 
 use crate::broker::cloudevents;
-use crate::builtin::storage::{
-    Position, SnapshotRecord, Stored, SubscriptionRecord, TopicStats,
-};
+use crate::builtin::storage::{Position, SnapshotRecord, Stored, SubscriptionRecord, TopicStats};
 use crate::cli::lines::{self, Data, columns, shown, shown_data};
 use crate::telemetry::rfc3339;
 use serde_json::{Value, json};
@@ -126,8 +124,7 @@ fn table<T, const N: usize>(
     items: impl Iterator<Item = T>,
     row: impl Fn(T) -> [String; N],
 ) -> String {
-    let rows: Vec<_> =
-        std::iter::once(headings.map(String::from)).chain(items.map(row)).collect();
+    let rows: Vec<_> = std::iter::once(headings.map(String::from)).chain(items.map(row)).collect();
     if rows.len() == 1 { String::new() } else { columns(&rows) }
 }
 

@@ -1,7 +1,7 @@
 //! Which store a command is about, and how it is opened.
 
 use super::Which;
-use crate::backends::disk::{DiskSettings, DiskStorage};
+use crate::backends::disk::{DiskSettings, DiskStorage, MAX_BYTES, SUBSCRIPTION_EXPIRY};
 use crate::broker::RetentionRule;
 use crate::broker::driver::Connection;
 use crate::builtin::BuiltIn;
@@ -9,6 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::{files, plan};
 use crate::config::{BrokerPlan, ConnectionSettings};
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +29,7 @@ impl Store {
     /// The one that the arguments or the configuration name.
     pub(super) fn find(which: &Which) -> Result<Self, Failure> {
         let store = match &which.path {
-            Some(path) => {
-                Self { settings: DiskSettings::new(path.clone()), retention: None }
-            }
+            Some(path) => Self { settings: settings(path.clone()), retention: None },
             None => Self::configured(which)?,
         };
         let path = &store.settings.path;
@@ -85,10 +84,10 @@ impl Store {
     }
 
     fn of(broker: &BrokerPlan) -> Self {
-        let settings: &dyn ConnectionSettings = &*broker.connection;
-        let found = (settings as &dyn Any).downcast_ref::<DiskSettings>();
+        let connection: &dyn ConnectionSettings = &*broker.connection;
+        let found = (connection as &dyn Any).downcast_ref::<DiskSettings>();
         // The name of the backend says which settings these are.
-        let settings = found.cloned().unwrap_or_else(|| DiskSettings::new(""));
+        let settings = found.cloned().unwrap_or_else(|| settings(PathBuf::new()));
         Self { settings, retention: Some(broker.retention.clone()) }
     }
 
@@ -107,6 +106,11 @@ impl Store {
         }
         Ok(Opened { broker })
     }
+}
+
+/// Those of a store of which only the file is known.
+fn settings(path: PathBuf) -> DiskSettings {
+    DiskSettings { path, max_bytes: MAX_BYTES, subscription_expiry: SUBSCRIPTION_EXPIRY }
 }
 
 fn without_store(broker: &BrokerPlan) -> Failure {
