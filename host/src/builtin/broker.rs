@@ -12,7 +12,7 @@ use super::storage::{
 };
 use super::timer::Timer;
 use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
-use crate::broker::{BrokerError, Event, EventFilter, Qos, RetentionRule, Start, Topic};
+use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, Topic};
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub(super) const FEATURES: Features = Features {
     qos_max: Qos::EffectivelyOnce,
     delayed_redelivery: true,
     replay: true,
+    group_limits: true,
     network: false,
 };
 
@@ -388,7 +389,7 @@ impl Shared {
             name: queue.name.clone(),
             filter: queue.filter.clone(),
             group: queue.group.clone(),
-            event_filter: queue.event_filter().as_deref().map(EventFilter::clone),
+            event_filter: queue.event_filter().as_deref().cloned(),
             qos: queue.qos(),
             not_from: queue.not_from(),
             created: queue.created,

@@ -62,21 +62,21 @@ pub(super) enum Admission {
 pub(super) type Routed = SmallVec<[(Arc<Queue>, Admission); 1]>;
 
 impl Publication {
-    /// An event that is kept, at qos 1, and goes to no subscription.
+    /// One that no subscription wants and that is to be kept: for who fills or
+    /// tries a storage.
     #[must_use]
-    pub fn unrouted(topic: Topic, event: Event, time: SystemTime) -> Self {
-        let size = event.size();
+    pub fn unrouted(topic: Topic, event: Arc<Event>, qos: Qos, time: SystemTime) -> Self {
         Self {
+            size: event.size(),
             topic,
-            event: Arc::new(event),
-            size,
-            qos: Qos::AtLeastOnce,
+            event,
+            qos,
             from: None,
             time,
             once: None,
             is_kept: true,
             is_dead_letter: false,
-            routes: Routed::default(),
+            routes: Routed::new(),
             claim: None,
         }
     }

@@ -33,11 +33,18 @@ pub(super) struct State {
     pub(super) members: Vec<Arc<Member>>,
     /// The highest qos that a member asked for, which outlives it.
     pub(super) qos: Qos,
-    /// The order that a member asked for, which outlives it.
+    /// Whether a group shares it: otherwise its only member sees to the order.
+    is_shared: bool,
+    /// The order that a member of a group asked for, which outlives it.
     order: Order,
+    /// Whether a member asked for an order, which outlives it.
+    is_ordered: bool,
     lanes: Lanes,
     /// The publisher that no member wants events of.
     pub(super) not_from: Option<String>,
+    /// The most that all members may have together, and whether that held one back.
+    group_max: usize,
+    is_group_full: bool,
     /// Whether a member found too little: all are told of the next event.
     hungry: bool,
     /// How many publishers wait for room.
@@ -72,7 +79,7 @@ struct Load {
 }
 
 impl State {
-    pub(super) fn new(qos: Qos, not_from: Option<String>, is_held: bool) -> Self {
+    pub(super) fn new(qos: Qos, not_from: Option<String>, is_held: bool, is_shared: bool) -> Self {
         Self {
             backlog: Backlog::new(is_held),
             returned: BTreeMap::new(),
@@ -83,9 +90,13 @@ impl State {
             buffered: Load::default(),
             members: Vec::new(),
             qos,
+            is_shared,
             order: Order::None,
+            is_ordered: false,
             lanes: Lanes::default(),
             not_from,
+            group_max: usize::MAX,
+            is_group_full: false,
             hungry: false,
             waiting: 0,
             freed: 0,
@@ -105,7 +116,8 @@ impl State {
     /// Lets a member take events.
     pub(super) fn join(&mut self, member: Arc<Member>) {
         self.qos = self.qos.max(member.qos);
-        if member.order != Order::None && member.order != self.order {
+        self.is_ordered |= member.order != Order::None;
+        if self.is_shared && member.order != Order::None && member.order != self.order {
             for entry in self.lanes.clear() {
                 self.returned.insert(entry.number, entry);
             }
@@ -208,6 +220,11 @@ impl State {
                 return None;
             };
             let settled = first.qos.min(member.qos) == Qos::AtMostOnce;
+            if !settled && self.unsettled.len() >= self.group_max {
+                self.is_group_full = true;
+                self.hungry = true;
+                return None;
+            }
             if !settled && !member.has_room(first.size) {
                 member.limited.store(true, Ordering::Relaxed);
                 // Another member may have room.
@@ -277,9 +294,8 @@ impl State {
         now: impl Fn() -> Instant,
     ) -> Option<Instant> {
         entry.attempt = entry.attempt.saturating_add(u32::from(charged));
-        let ordered = self.order != Order::None;
-        if delay.is_zero() || ordered {
-            if charged && !ordered {
+        if delay.is_zero() || self.is_ordered {
+            if charged && !self.is_ordered {
                 // At the end: who fails at once, again and again, holds up no other.
                 self.again.push_back((self.backlog.last_number(), entry));
             } else {
@@ -321,8 +337,15 @@ impl State {
         self.release(entry.size)
     }
 
+    /// Who is to be told that an event was acknowledged: there is room in the group,
+    /// or the next one of its key can go.
+    pub(super) fn told_of_an_end(&mut self) -> Told {
+        let was_full = std::mem::take(&mut self.is_group_full);
+        if was_full || self.has_returned() { self.hungry_ones() } else { Told::new() }
+    }
+
     /// Whether something goes before what is new.
-    pub(super) fn has_returned(&self) -> bool {
+    fn has_returned(&self) -> bool {
         !self.returned.is_empty()
     }
 
@@ -447,6 +470,8 @@ impl State {
     }
 
     pub(super) fn members_changed(&mut self) {
+        let limits = self.members.iter().filter_map(|member| member.group_max_in_flight);
+        self.group_max = limits.min().unwrap_or(usize::MAX);
         let Some(first) = self.members.first() else { return };
         let first = first.not_from.clone();
         let same = self.members.iter().all(|member| member.not_from == first);
