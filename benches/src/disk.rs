@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use wasi_pubsub::backends::disk::{DiskStorage, Options};
-use wasi_pubsub::broker::{Event, Topic, TopicFilter};
+use wasi_pubsub::broker::{Event, Qos, Topic, TopicFilter};
 use wasi_pubsub::builtin::Publication;
 use wasi_pubsub::builtin::storage::{Appended, Fetch, Page, Storage, Which};
 
@@ -143,7 +143,12 @@ async fn publish(
         data,
         ..Event::default()
     };
-    match storage.append(Publication::unrouted(topic.clone(), event, SystemTime::now())) {
+    match storage.append(Publication::unrouted(
+        topic.clone(),
+        Arc::new(event),
+        Qos::AtLeastOnce,
+        SystemTime::now(),
+    )) {
         Appended::Later(reply) => {
             reply.await??;
         }

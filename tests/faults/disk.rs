@@ -33,7 +33,7 @@ async fn publish(storage: &DiskStorage, topic: &str, id: u64) -> Result<u64, Sto
     let data = vec![b'x'; 1 + (id as usize * 7919) % 20_000];
     let event = Event { id: id.to_string(), data: data.into(), ..Event::default() };
     let topic = Topic::new(topic).unwrap();
-    match storage.append(Publication::unrouted(topic, event.into(), Qos::AtLeastOnce, at(id))) {
+    match storage.append(Publication::unrouted(topic, Arc::new(event), Qos::AtLeastOnce, at(id))) {
         Appended::Later(reply) => reply.await.unwrap(),
         _ => panic!("the disk is waited for"),
     }

@@ -57,7 +57,7 @@ fn event(id: &str, data: impl Into<bytes::Bytes>) -> Event {
 
 /// A publication that is kept, at qos 1.
 fn publication(name: &str, event: Event, time: SystemTime) -> Publication {
-    Publication::unrouted(topic(name), event.into(), crate::broker::Qos::AtLeastOnce, time)
+    Publication::unrouted(topic(name), Arc::new(event), Qos::AtLeastOnce, time)
 }
 
 async fn answer(appended: Appended) -> Result<u64, StorageError> {
