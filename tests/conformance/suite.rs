@@ -9,6 +9,7 @@
 /// - `qos2`: quality of service 2 is kept.
 /// - `kept_sessions`: a subscription goes on after a break, under the same
 ///   identity and label, with all that it has missed.
+/// - `durable`: what a broker of this process has outlives it.
 /// - `hand_over`: what a member of a group leaves unacknowledged goes to
 ///   another member as soon as it is gone.
 /// - `own_events`: a subscription can be without its own publisher's events.
@@ -142,6 +143,13 @@ macro_rules! suite {
     };
     (@pins_keys $harness:ty) => {
         tests!($harness; pins_keys: whoever_of_the_group_has_one_has_the_key());
+    };
+    (@durable $harness:ty) => {
+        tests!($harness; durable:
+            what_was_not_acknowledged_comes_again(),
+            what_was_missed_comes(),
+            a_queue_goes_on(),
+            what_nobody_waits_for_is_not_kept());
     };
     (@own_events $harness:ty) => {
         tests!($harness; own_events: they_are_left_out_on_request());

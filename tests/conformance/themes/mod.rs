@@ -4,6 +4,7 @@ pub(crate) mod budget;
 pub(crate) mod dead_letter;
 pub(crate) mod dedupe;
 pub(crate) mod drain;
+pub(crate) mod durable;
 pub(crate) mod features;
 pub(crate) mod fidelity;
 pub(crate) mod filter;
