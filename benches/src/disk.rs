@@ -99,7 +99,8 @@ async fn storage(
     turn: Duration,
 ) -> anyhow::Result<Found> {
     let folder = tempfile::tempdir_in(folder)?;
-    let storage = Arc::new(DiskStorage::open(folder.path().join("events.db"), &Options::default())?);
+    let storage =
+        Arc::new(DiskStorage::open(folder.path().join("events.db"), &Options::default())?);
     let is_over = Arc::new(AtomicBool::new(false));
     let data = Bytes::from(vec![b'x'; bytes]);
     let began = Instant::now();
@@ -130,12 +131,7 @@ async fn storage(
     Ok(all)
 }
 
-async fn publish(
-    storage: &DiskStorage,
-    topic: &Topic,
-    data: Bytes,
-    id: u64,
-) -> anyhow::Result<()> {
+async fn publish(storage: &DiskStorage, topic: &Topic, data: Bytes, id: u64) -> anyhow::Result<()> {
     let event = Event {
         id: id.to_string(),
         source: "bench".to_owned(),

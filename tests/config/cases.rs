@@ -83,7 +83,8 @@ pub(crate) fn backends() -> Backends<'static> {
     });
     static ABSENT: LazyLock<Vec<Absent>> = LazyLock::new(|| {
         let left_out = Absent { name: "pubsub.leftout", feature: Some("leftout") };
-        wasi_pubsub::backends::backends().absent.iter().copied().chain([left_out]).collect()
+        let later = Absent { name: "pubsub.later", feature: None };
+        wasi_pubsub::backends::backends().absent.iter().copied().chain([left_out, later]).collect()
     });
     Backends { present: &PRESENT, absent: &ABSENT }
 }

@@ -46,6 +46,12 @@ impl Harness for Disk {
         *open = Some(opened.clone());
         opened
     }
+
+    async fn forget(&self) {
+        if let Some(opened) = &*self.open.lock().await {
+            opened.broker.trim().await.unwrap();
+        }
+    }
 }
 
 #[async_trait]

@@ -62,3 +62,60 @@ impl Gather {
         self.waiting = waiting;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: Duration = Duration::from_millis(8);
+
+    /// Commits until what a commit takes is known.
+    fn used_to(publishers: usize) -> Gather {
+        let mut gather = Gather::default();
+        for _ in 0..32 {
+            gather.gathered(publishers);
+            gather.committed(publishers, COMMIT, 0);
+        }
+        gather
+    }
+
+    #[test]
+    fn one_publisher_waits_for_nobody() {
+        assert_eq!(Gather::default().wait(), Duration::ZERO);
+        assert_eq!((used_to(1).expected(), used_to(1).wait()), (1, Duration::ZERO));
+    }
+
+    #[test]
+    fn all_who_were_answered_and_all_who_wait_are_expected() {
+        let mut gather = used_to(64);
+        assert_eq!(gather.expected(), 64);
+        let wait = gather.wait();
+        assert!(wait > COMMIT / 5 && wait <= COMMIT / 4, "{wait:?}");
+        // Two groups that missed each other come together again.
+        gather.gathered(40);
+        gather.committed(40, COMMIT, 24);
+        assert_eq!(gather.expected(), 64);
+    }
+
+    #[test]
+    fn in_vain_it_waits_less_and_less_and_tries_again() {
+        let mut gather = used_to(64);
+        let full = gather.wait();
+        for _ in 0..8 {
+            gather.gathered(1);
+            gather.committed(64, COMMIT, 0);
+        }
+        let short = gather.wait();
+        assert!(short > Duration::ZERO && short <= full / 7, "{short:?}");
+        gather.gathered(64);
+        gather.committed(64, COMMIT, 0);
+        assert!(gather.wait() > short);
+    }
+
+    #[test]
+    fn a_slow_disk_makes_nobody_wait_beyond_the_bound() {
+        let mut gather = used_to(64);
+        gather.committed(64, Duration::from_secs(60), 0);
+        assert_eq!(gather.wait(), WAIT_MAX);
+    }
+}

@@ -4,7 +4,7 @@ use crate::broker::{Event, Qos, Topic};
 use crate::builtin::Publication;
 use crate::builtin::storage::Stored;
 use bytes::Bytes;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, Statement, params};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,9 +28,13 @@ pub(super) fn from_millis(millis: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
+/// What [`insert`] is run with.
+pub(super) const INSERT: &str =
+    "INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+
 /// Writes an event.
 pub(super) fn insert(
-    connection: &Connection,
+    statement: &mut Statement<'_>,
     number: u64,
     topic: i64,
     publication: &Publication,
@@ -40,8 +44,7 @@ pub(super) fn insert(
         [] => None,
         attributes => Some(serde_json::to_string(attributes).map_err(unwritable)?),
     };
-    let sql = "INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-    connection.prepare_cached(sql)?.execute(params![
+    statement.execute(params![
         number,
         topic,
         millis(publication.time),

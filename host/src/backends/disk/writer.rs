@@ -5,7 +5,7 @@ use super::gather::Gather;
 use super::lock::LockFile;
 use super::pending::{Batch, Command, Pending, Shared, send_all};
 use super::records;
-use super::rows::{insert, millis};
+use super::rows::{INSERT, insert, millis};
 use super::topics::TopicChanges;
 use super::trim::as_column;
 use super::wal::Log;
@@ -14,7 +14,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How many of those that may be published again are forgotten with each that is
 /// not: two, so that they become fewer.
@@ -91,7 +91,9 @@ impl Writer {
         match write(&mut self.connection, &self.shared, &events, &mut commands, &collected) {
             Ok(Written { topics, answers }) => {
                 let took = begun.elapsed();
-                self.is_failing = false;
+                if std::mem::take(&mut self.is_failing) {
+                    info!("the store `{}` can be written again", self.shared.path.display());
+                }
                 let bytes = topics.keep();
                 let waiting = self.shared.resolve(&events, Some(bytes));
                 self.gather.committed(events.len(), took, waiting);
@@ -180,10 +182,11 @@ fn write_events(
     events: &[Pending],
 ) -> rusqlite::Result<()> {
     let mut once = 0;
+    let mut statement = connection.prepare_cached(INSERT)?;
     for Pending { number, publication, .. } in events {
         if publication.is_kept {
             let id = topics.id_or_new(&publication.topic);
-            insert(connection, *number, id, publication)?;
+            insert(&mut statement, *number, id, publication)?;
             let event = (*number, publication.time);
             topics.add(id, &publication.topic, event, publication.size);
         }
