@@ -72,7 +72,7 @@ pub(super) async fn purge(store: &Store, filter: &TopicFilter, yes: bool) -> Res
         let topics = broker.topics().await.map_err(|error| failed(error.into()))?;
         let topics: Vec<_> = topics.iter().filter(|topic| filter.matches(&topic.topic)).collect();
         let events: u64 = topics.iter().map(|topic| topic.events).sum();
-        let question = format!("delete {events} events of {} topics?", topics.len());
+        let question = format!("delete {events} events of `{filter}`?");
         if events > 0 && !yes && !confirmed(&question)? {
             return Ok(None);
         }
