@@ -5,14 +5,15 @@ use crate::code::{code_only, is_name, line_of, without_tests, words};
 
 /// The layers of the host, and what each may name. ARCHITECTURE.md has the
 /// reasons.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("broker", &[]),
     ("capability", &["broker"]),
     ("config", &["broker"]),
-    ("backends", &["broker", "config"]),
+    ("builtin", &["broker"]),
+    ("backends", &["broker", "builtin", "config"]),
     ("runtime", &["broker", "capability"]),
     ("telemetry", &["broker", "runtime"]),
-    ("cli", &["backends", "broker", "capability", "config", "runtime", "telemetry"]),
+    ("cli", &["backends", "broker", "builtin", "capability", "config", "runtime", "telemetry"]),
 ];
 
 /// Crates, and the only places that may name them.

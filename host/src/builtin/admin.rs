@@ -220,9 +220,9 @@ impl Shared {
             let before = queue.begin(position.clone(), end, end);
             if !self.storage.holds_backlog() {
                 // What nobody keeps but the queue itself.
-                let before = before.into_iter().filter(|entry| {
-                    entry.number >= position.next && entry.qos > Qos::AtMostOnce
-                });
+                let before = before
+                    .into_iter()
+                    .filter(|entry| entry.number >= position.next && entry.qos > Qos::AtMostOnce);
                 let entries: BTreeMap<u64, Entry> =
                     unkept.into_iter().chain(before).map(|entry| (entry.number, entry)).collect();
                 queue.restore(entries.into_values());

@@ -12,7 +12,7 @@ use super::storage::{
 };
 use super::timer::Timer;
 use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
-use crate::broker::{BrokerError, Event, EventFilter, Qos, RetentionRule, Start, Topic};
+use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, Topic};
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -191,10 +191,8 @@ impl Shared {
 
     /// Makes the queues of the subscriptions that the storage has.
     fn restore(&self, found: Vec<(SubscriptionRecord, Position)>) -> Result<(), StorageError> {
-        let runtime = Handle::try_current().map_err(|error| StorageError {
-            message: error.to_string(),
-            is_temporary: false,
-        })?;
+        let runtime = Handle::try_current()
+            .map_err(|error| StorageError { message: error.to_string(), is_temporary: false })?;
         let mut routes = self.routes.write();
         let end = self.storage.last_number() + 1;
         for (record, position) in found {
@@ -390,7 +388,7 @@ impl Shared {
             name: queue.name.clone(),
             filter: queue.filter.clone(),
             group: queue.group.clone(),
-            event_filter: queue.event_filter().as_deref().map(EventFilter::clone),
+            event_filter: queue.event_filter().as_deref().cloned(),
             qos: queue.qos(),
             not_from: queue.not_from(),
             created: queue.created,

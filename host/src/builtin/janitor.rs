@@ -141,7 +141,9 @@ impl Shared {
             needed.extend(position.open.iter().map(|(number, _)| *number));
         };
         let routes = self.routes.read();
-        routes.of_topic(topic, |queue| needs.queues.get(&queue.number).into_iter().for_each(&mut add));
+        routes.of_topic(topic, |queue| {
+            needs.queues.get(&queue.number).into_iter().for_each(&mut add)
+        });
         let snapshots = self.snapshots.lock();
         let of_topic = snapshots.iter().filter(|snapshot| snapshot.record.filter.matches(topic));
         of_topic.for_each(|snapshot| add(&snapshot.record.position));

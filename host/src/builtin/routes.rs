@@ -103,7 +103,12 @@ impl Routes {
     }
 
     /// Calls `found` with each subscription that wants an event.
-    pub(super) fn matching(&self, topic: &Topic, event: &Event, mut found: impl FnMut(&Arc<Queue>)) {
+    pub(super) fn matching(
+        &self,
+        topic: &Topic,
+        event: &Event,
+        mut found: impl FnMut(&Arc<Queue>),
+    ) {
         let mut wanted = |route: &Route| {
             if route.filter.as_ref().is_none_or(|filter| filter.matches(event)) {
                 found(&route.queue);

@@ -26,6 +26,12 @@ pub fn open() -> Arc<dyn Connection> {
 
 /// Opens a broker of its own with these bounds.
 #[must_use]
-pub fn open_with(settings: Settings) -> Arc<BuiltIn> {
+pub fn open_with(settings: Settings) -> Arc<dyn Connection> {
+    built_in(settings)
+}
+
+/// Opens a broker of its own with these bounds, for who wants to look into it.
+#[must_use]
+pub fn built_in(settings: Settings) -> Arc<BuiltIn> {
     BuiltIn::new(Arc::new(MemoryStorage::new(RETAINED_BYTES_MAX)), settings)
 }

@@ -1,9 +1,9 @@
 //! `pubsub.memory` in the configuration: it has no keys of its own.
 
 use super::open;
-use crate::builtin::BuiltIn;
 use crate::broker::BrokerError;
 use crate::broker::driver::{Connection, Features};
+use crate::builtin::BuiltIn;
 use crate::config::{BackendSection, ConnectionSettings, Key, Section};
 use std::any::Any;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 use super::*;
 use crate::broker::driver::{Parting, SubscribeRequest};
 use crate::broker::{
-    Broker, BrokerError, Budget, Event, Qos, Topic, TopicFilter, Exhausted, Lease, Limits, RetryPolicy, Share, Subscription,
-    SubscriptionSettings, Verdict,
+    Broker, BrokerError, Budget, Event, Exhausted, Lease, Limits, Qos, RetryPolicy, Share,
+    Subscription, SubscriptionSettings, Topic, TopicFilter, Verdict,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -537,7 +537,7 @@ async fn at_qos_2_a_repetition_is_handled_once() {
     publish(&broker, "t", "same", Qos::EffectivelyOnce).await.unwrap();
     assert!(nothing(&subscription));
     let stats = subscription.stats();
-    assert_eq!((stats.received, stats.acked, stats.waiting), (1, 4, 0));
+    assert_eq!((stats.received, stats.acked, stats.waiting), (1, 1, 0));
 }
 
 /// Publishers, takers and failures on several threads, with bounds that are hit

@@ -236,8 +236,7 @@ impl Backlog {
             Which::Numbers(self.open.iter().take(PAGE_EVENTS_MAX).map(|(n, _)| *n).collect())
         };
         self.fetching = true;
-        let fetch =
-            Fetch { which, events_max: PAGE_EVENTS_MAX, bytes_max: PAGE_BYTES_MAX };
+        let fetch = Fetch { which, events_max: PAGE_EVENTS_MAX, bytes_max: PAGE_BYTES_MAX };
         Some((fetch, self.round))
     }
 
@@ -297,7 +296,9 @@ impl Backlog {
 
     fn push(&mut self, entry: Entry) {
         // What was held here and is in the storage too comes once.
-        if entry.qos > Qos::AtMostOnce && self.ready.iter().rev().take(1).any(|e| e.number == entry.number) {
+        if entry.qos > Qos::AtMostOnce
+            && self.ready.iter().rev().take(1).any(|e| e.number == entry.number)
+        {
             return;
         }
         if entry.qos > Qos::AtMostOnce {

@@ -1,8 +1,8 @@
 //! Keys that are with one subscriber at a time, whoever of a group it is.
 
 use super::entry::Entry;
-use crate::broker::hashed::{Hashed, KeyedHash};
 use crate::broker::Order;
+use crate::broker::hashed::{Hashed, KeyedHash};
 use std::collections::{BTreeMap, HashMap};
 
 /// How many events may wait for others of their keys. At the bound the events

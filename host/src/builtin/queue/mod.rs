@@ -2,8 +2,10 @@
 
 mod backlog;
 mod entry;
+mod fetching;
 mod lanes;
 mod member;
+mod place;
 mod state;
 mod unsettled;
 
@@ -12,7 +14,7 @@ pub(super) use member::{Member, Told, tell};
 
 use super::Settings;
 use super::publication::{Admission, Offer};
-use super::storage::{Delta, Page, Position, Progress, Storage, StorageError, Stored};
+use super::storage::Storage;
 use crate::broker::driver::{Incoming, Settlement, Token};
 use crate::broker::{BrokerError, EventFilter, Qos, TopicFilter};
 use parking_lot::{Mutex, RwLock};
@@ -22,10 +24,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-
-/// How long to wait before a page is asked for again: the storage has failed, or
-/// what is to come is not durable yet.
-const FETCH_AGAIN: Duration = Duration::from_millis(20);
 
 /// The events of one topic subscription, or of one group.
 pub(super) struct Queue {
@@ -88,7 +86,8 @@ impl Queue {
         storage: Arc<dyn Storage>,
         runtime: Handle,
     ) -> Self {
-        let state = State::new(parts.qos, parts.not_from, storage.holds_backlog());
+        let (is_held, is_shared) = (storage.holds_backlog(), parts.group.is_some());
+        let state = State::new(parts.qos, parts.not_from, is_held, is_shared);
         Self {
             number: parts.number,
             name: parts.name,
@@ -339,219 +338,6 @@ impl Queue {
         if waiting {
             self.room.notify_one();
         }
-    }
-
-    /// Whether it outlives its subscribers.
-    pub(super) fn is_durable(&self) -> bool {
-        self.is_durable.load(Ordering::Relaxed)
-    }
-
-    /// Begins at a position, while what was published up to `end` is on its way
-    /// into the storage or there. Returns what was here.
-    pub(super) fn begin(&self, position: Position, end: u64, live_from: u64) -> Vec<Entry> {
-        let mut state = self.state.lock();
-        state.live_from = live_from;
-        state.kept_next = position.next;
-        state.begin(position, end)
-    }
-
-    /// Hands nothing out and keeps no progress until [`resume`](Self::resume).
-    pub(super) fn pause(&self) {
-        self.state.lock().is_paused = true;
-    }
-
-    pub(super) fn resume(self: &Arc<Self>) {
-        let (told, noted) = {
-            let mut state = self.state.lock();
-            state.is_paused = false;
-            (state.all(), self.is_durable() && !std::mem::replace(&mut state.is_noted, true))
-        };
-        if noted {
-            self.progressed(false);
-        }
-        self.fetch();
-        tell(&told);
-        self.room.notify_waiters();
-    }
-
-    /// Takes events in that come from elsewhere than a publisher.
-    pub(super) fn restore(&self, entries: impl IntoIterator<Item = Entry>) {
-        let mut state = self.state.lock();
-        for entry in entries {
-            state.restore(entry);
-        }
-    }
-
-    /// How far it is. `durable`: all events up to this number were delivered
-    /// before.
-    pub(super) fn position(&self, durable: u64) -> Position {
-        self.state.lock().position(durable)
-    }
-
-    /// What it would deliver that the storage does not have.
-    pub(super) fn unkept(&self) -> Vec<Entry> {
-        let state = self.state.lock();
-        if state.backlog.is_held() {
-            return Vec::new();
-        }
-        let stored = |entry: &&Entry| entry.qos > Qos::AtMostOnce;
-        state.open().chain(state.backlog.entries().filter(stored)).cloned().collect()
-    }
-
-    /// What the storage must not forget because of it. `durable` as for
-    /// [`position`](Self::position).
-    pub(super) fn needs(&self, durable: u64) -> Option<Position> {
-        let state = self.state.lock();
-        if state.backlog.is_held() && state.qos > Qos::AtMostOnce {
-            return Some(state.position(durable));
-        }
-        let open = state.backlog.unfetched().collect();
-        state.backlog.fetches_from().map(|next| Position { next, open })
-    }
-
-    /// Lets the storage know how far it is, if that is far from what it knows.
-    pub(super) fn note_idle_progress(self: &Arc<Self>, durable: u64) {
-        const LAG_MAX: u64 = 4096;
-        let noted = {
-            let mut state = self.state.lock();
-            let lags = state.next(durable).saturating_sub(state.kept_next) > LAG_MAX;
-            lags && self.is_durable() && !std::mem::replace(&mut state.is_noted, true)
-        };
-        if noted {
-            self.progressed(false);
-        }
-    }
-
-    /// Forgets the events of topics that nobody has in hand.
-    pub(super) fn purge(self: &Arc<Self>, filter: &TopicFilter) {
-        let noted = {
-            let mut state = self.state.lock();
-            let _dropped = state.purge(filter);
-            self.is_durable() && !std::mem::replace(&mut state.is_noted, true)
-        };
-        if noted {
-            self.progressed(false);
-        }
-        self.room.notify_waiters();
-    }
-
-    /// Says how many events are only in the storage.
-    pub(super) fn count_behind(&self, events: u64) {
-        self.state.lock().backlog.count_behind(events);
-    }
-
-    /// Waits until everything that was acknowledged is kept.
-    pub(super) async fn acknowledged(self: &Arc<Self>) -> Result<(), BrokerError> {
-        if !self.is_durable() {
-            return Ok(());
-        }
-        let wanted = self.state.lock().settled;
-        loop {
-            let mut kept = std::pin::pin!(self.kept.notified());
-            kept.as_mut().enable();
-            {
-                let mut state = self.state.lock();
-                if state.kept >= wanted {
-                    return Ok(());
-                }
-                if state.closed {
-                    return Err(BrokerError::Closed("the broker was closed".into()));
-                }
-                state.is_noted = true;
-            }
-            self.progressed(true);
-            kept.await;
-        }
-    }
-
-    fn progressed(self: &Arc<Self>, soon: bool) {
-        let this: Arc<dyn Progress> = self.clone();
-        self.storage.progressed(&this, soon);
-    }
-
-    /// Fetches what is only in the storage, if there is room for it and somebody
-    /// to take it.
-    pub(super) fn fetch(self: &Arc<Self>) {
-        let asked = {
-            let mut state = self.state.lock();
-            let wanted = !state.members.is_empty() && !state.closed && !state.is_paused;
-            if wanted { state.backlog.fetch(&self.filter) } else { None }
-        };
-        let Some((fetch, round)) = asked else { return };
-        let this = self.clone();
-        let reply = Box::new(move |page| this.fetched(round, page));
-        self.storage.fetch(fetch, reply);
-    }
-
-    pub(super) fn fetch_later(self: &Arc<Self>, delay: Duration) {
-        let this = self.clone();
-        self.runtime.spawn(async move {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
-            this.fetch();
-        });
-    }
-
-    fn fetched(self: &Arc<Self>, round: u64, page: Result<Page, StorageError>) {
-        let (told, again) = match page {
-            Ok(page) => self.take_page(round, page),
-            Err(error) => {
-                tracing::warn!(subscription = self.name, %error, "events cannot be read");
-                self.state.lock().backlog.fetch_failed(round);
-                (Told::new(), Some(FETCH_AGAIN))
-            }
-        };
-        tell(&told);
-        if let Some(delay) = again {
-            self.fetch_later(delay);
-        }
-    }
-
-    /// Returns whom to tell, and when to fetch again, if at once or later.
-    fn take_page(&self, round: u64, page: Page) -> (Told, Option<Duration>) {
-        let filter = self.event_filter();
-        let mut state = self.state.lock();
-        let (qos, not_from, live_from) = (state.qos, state.not_from.clone(), state.live_from);
-        let wanted = |stored: Stored| {
-            let own = stored.from.is_some() && stored.from.as_deref() == not_from.as_deref();
-            let live = stored.qos.min(qos) == Qos::AtMostOnce && stored.number >= live_from;
-            let fits = filter.as_ref().is_none_or(|filter| filter.matches(&stored.event));
-            (!own && !live && fits).then(|| Entry::stored(stored, qos))
-        };
-        let Some(fetched) = state.backlog.take_page(round, page, wanted) else {
-            return (Told::new(), None);
-        };
-        for entry in fetched.open {
-            state.returned.insert(entry.number, entry);
-        }
-        state.lost(fetched.lost);
-        let again = state.backlog.wants_fetch().then_some(match fetched.is_early {
-            true => FETCH_AGAIN,
-            false => Duration::ZERO,
-        });
-        (state.all(), again)
-    }
-}
-
-impl Progress for Queue {
-    fn id(&self) -> u64 {
-        self.number
-    }
-
-    fn collect(&self) -> Option<Delta> {
-        let durable = self.storage.durable_number();
-        let mut state = self.state.lock();
-        if state.is_paused {
-            state.is_noted = false;
-            return None;
-        }
-        Some(state.collect(durable))
-    }
-
-    fn kept(&self, delta: Delta, durable: bool) {
-        self.state.lock().kept(delta, durable);
-        self.kept.notify_waiters();
     }
 }
 

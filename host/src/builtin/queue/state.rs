@@ -33,8 +33,12 @@ pub(super) struct State {
     pub(super) members: Vec<Arc<Member>>,
     /// The highest qos that a member asked for, which outlives it.
     pub(super) qos: Qos,
-    /// The order that a member asked for, which outlives it.
+    /// Whether a group shares it: otherwise its only member sees to the order.
+    is_shared: bool,
+    /// The order that a member of a group asked for, which outlives it.
     order: Order,
+    /// Whether a member asked for an order, which outlives it.
+    is_ordered: bool,
     lanes: Lanes,
     /// The publisher that no member wants events of.
     pub(super) not_from: Option<String>,
@@ -72,7 +76,7 @@ struct Load {
 }
 
 impl State {
-    pub(super) fn new(qos: Qos, not_from: Option<String>, is_held: bool) -> Self {
+    pub(super) fn new(qos: Qos, not_from: Option<String>, is_held: bool, is_shared: bool) -> Self {
         Self {
             backlog: Backlog::new(is_held),
             returned: BTreeMap::new(),
@@ -83,7 +87,9 @@ impl State {
             buffered: Load::default(),
             members: Vec::new(),
             qos,
+            is_shared,
             order: Order::None,
+            is_ordered: false,
             lanes: Lanes::default(),
             not_from,
             hungry: false,
@@ -105,7 +111,8 @@ impl State {
     /// Lets a member take events.
     pub(super) fn join(&mut self, member: Arc<Member>) {
         self.qos = self.qos.max(member.qos);
-        if member.order != Order::None && member.order != self.order {
+        self.is_ordered |= member.order != Order::None;
+        if self.is_shared && member.order != Order::None && member.order != self.order {
             for entry in self.lanes.clear() {
                 self.returned.insert(entry.number, entry);
             }
@@ -277,9 +284,8 @@ impl State {
         now: impl Fn() -> Instant,
     ) -> Option<Instant> {
         entry.attempt = entry.attempt.saturating_add(u32::from(charged));
-        let ordered = self.order != Order::None;
-        if delay.is_zero() || ordered {
-            if charged && !ordered {
+        if delay.is_zero() || self.is_ordered {
+            if charged && !self.is_ordered {
                 // At the end: who fails at once, again and again, holds up no other.
                 self.again.push_back((self.backlog.last_number(), entry));
             } else {
