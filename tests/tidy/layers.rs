@@ -17,12 +17,13 @@ const LAYERS: [(&str, &[&str]); 8] = [
 ];
 
 /// Crates, and the only places that may name them.
-const CRATES: [(&str, &[&str]); 16] = [
+const CRATES: [(&str, &[&str]); 17] = [
     ("wasmtime", &["capability/", "runtime/"]),
     ("wasmtime_wasi", &["capability/", "runtime/"]),
     ("bindgen", &["capability/bindings.rs"]),
     ("rumqttc", &["backends/mqtt/client"]),
     ("rumqttc_v4", &["backends/mqtt/client"]),
+    ("rusqlite", &["backends/disk/"]),
     ("hyper", &["telemetry/"]),
     ("hyper_util", &["telemetry/"]),
     ("prometheus_client", &["telemetry/metrics/"]),
