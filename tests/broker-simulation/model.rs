@@ -19,6 +19,9 @@ pub(crate) type Publish = usize;
 /// One subscriber.
 pub(crate) type MemberId = usize;
 
+/// More than any event is tried.
+const ATTEMPTS_MAX: u32 = 1000;
+
 /// The bounds that the broker was given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -421,7 +424,9 @@ impl Model {
             let qos = fact.qos.min(sub.qos);
             let held = before.get(&place).filter(|entry| entry.waits());
             let held = held.filter(|entry| !self.is_durable && !entry.is_optional);
-            let (is_included, is_sure) = match from.includes(place, fact, sub) {
+            // In memory only what is kept has a time.
+            let has_time = self.is_durable || fact.is_kept || !matches!(from, From::Time(_));
+            let (is_included, is_sure) = match from.includes(place, fact, sub).filter(|_| has_time) {
                 Some(false) if place >= since => (true, false),
                 Some(is_included) => (is_included, true),
                 None => (true, false),
@@ -429,18 +434,21 @@ impl Model {
             if !is_included && !is_under_way {
                 continue;
             }
+            let qos = held.map_or(qos, |entry| entry.qos);
             let is_there = is_sure
                 && !is_under_way
                 && qos > Qos::AtMostOnce
                 && (held.is_some() || from.holds(place) || fact.is_kept && !fact.may_be_gone);
+            // What was in hand may have been tried.
+            let is_loose = !is_sure || from.holds(place) || before.contains_key(&place);
             let entry = Entry {
                 publish: *publish,
                 state: EntryState::Fresh,
-                attempt: 1,
-                is_loose: held.is_some() || !is_sure || from.holds(place),
+                attempt: if is_loose { ATTEMPTS_MAX } else { 1 },
+                is_loose,
                 is_optional: !is_there,
                 qos,
-                is_counted: held.is_some_and(|entry| entry.is_counted),
+                is_counted: qos > Qos::AtMostOnce && held.is_some_and(|entry| entry.is_counted),
             };
             self.seen.replays += u64::from(before.get(&place).is_some_and(Entry::is_done));
             sub.entries.insert(place, entry);
@@ -470,9 +478,11 @@ impl Model {
         let (events, bytes) = self.in_hand(id);
         let sub = self.subs.get(&member.sub).ok_or("there is no such subscription")?;
         let entry = sub.entries.get(&place).ok_or("it does not wait for it")?;
-        let qos = entry.qos.min(member.qos);
-        if incoming.qos != qos {
-            return Err(format!("it is at qos {}, and should be at {qos}", incoming.qos));
+        let qos = incoming.qos;
+        let (lowest, highest) = (entry.qos.min(member.qos), fact.qos.min(member.qos));
+        // A subscriber with a higher qos may have come in the meantime.
+        if qos < lowest || qos > highest {
+            return Err(format!("it is at qos {qos}, and should be at {lowest} to {highest}"));
         }
         match entry.state {
             EntryState::Fresh => sub.is_next(place, &self.facts)?,
@@ -485,7 +495,10 @@ impl Model {
                 return Err(format!("it was acknowledged (confirmed: {firmly})"));
             }
         }
-        sub.lane_is_free(place, &self.facts)?;
+        if entry.qos > Qos::AtMostOnce {
+            sub.lane_is_free(place, &self.facts)?;
+            sub.keeps_order(place)?;
+        }
         let attempt = incoming.attempt.ok_or("it has no attempt")?;
         if attempt > entry.attempt || attempt == 0 || attempt < entry.attempt && !entry.is_loose {
             return Err(format!("it should be attempt {}", entry.attempt));
@@ -508,12 +521,11 @@ impl Model {
         let Some(sub) = self.members.get(&id).and_then(|member| self.subs.get_mut(&member.sub)) else {
             return;
         };
-        let is_stored = sub.entries[&place].qos > Qos::AtMostOnce;
+        let kind = sub.entries[&place].kind();
         if sub.entries[&place].state == EntryState::Fresh {
             // What need not come and was passed does not come any more.
             sub.entries.retain(|other, entry| {
-                let same_kind = (entry.qos > Qos::AtMostOnce) == is_stored;
-                let passed = *other < place && same_kind && entry.state == EntryState::Fresh;
+                let passed = *other < place && entry.kind() == kind && entry.state == EntryState::Fresh;
                 !(passed && entry.is_optional)
             });
         }
@@ -673,7 +685,7 @@ impl Model {
             let open = self.is_durable && snap.open.contains(&place);
             matches && (upper || open || place >= snap.end)
         };
-        self.is_durable && self.subs.values().any(waits)
+        (self.is_durable || upper) && self.subs.values().any(waits)
             || self.snapshots.values().any(in_snapshot)
             || self.is_retained(place, fact, now, upper)
     }
@@ -859,9 +871,15 @@ impl Entry {
         !self.is_done()
     }
 
+    /// Those of one kind come in order. What comes at qos 0 may overtake the
+    /// others and be overtaken, and what is replayed goes its own way.
+    fn kind(&self) -> (bool, bool) {
+        (self.qos > Qos::AtMostOnce, self.qos > Qos::AtMostOnce || self.is_counted)
+    }
+
     /// Whether it has room in the queue.
     fn is_stored(&self) -> bool {
-        self.qos > Qos::AtMostOnce && self.is_counted && self.waits()
+        self.qos > Qos::AtMostOnce && self.is_counted && self.waits() && !self.is_optional
     }
 
     /// Whether it has room in the buffer for qos 0.
@@ -886,17 +904,28 @@ impl Sub {
 
     /// Whether a fresh event comes in its turn.
     fn is_next(&self, place: Place, facts: &[Fact]) -> Result<(), String> {
-        let is_stored = self.entries[&place].qos > Qos::AtMostOnce;
+        let kind = self.entries[&place].kind();
         let before = self.entries.range(..place).find(|(other, entry)| {
             entry.state == EntryState::Fresh
                 && !entry.is_optional
-                // Those at qos 0 may overtake the others, and be overtaken.
-                && (entry.qos > Qos::AtMostOnce) == is_stored
+                && entry.kind() == kind
                 && self.lane_is_free(**other, facts).is_ok()
         });
         match before {
             Some((_, entry)) => Err(format!("event {} comes before it", entry.publish)),
             None => Ok(()),
+        }
+    }
+
+    /// Where there is an order, what was given back comes first.
+    fn keeps_order(&self, place: Place) -> Result<(), String> {
+        let mut before = self.entries.range(..place).map(|(_, entry)| entry);
+        let back = before.find(|entry| matches!(entry.state, EntryState::Back(_)) && !entry.is_optional);
+        match back {
+            Some(entry) if self.order != Order::None && self.plan.group.is_none() => {
+                Err(format!("event {} was given back, and comes before it", entry.publish))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -906,8 +935,10 @@ impl Sub {
             let fact = &facts[entry.publish];
             self.order.key(&fact.event, &fact.topic)
         };
-        let own = key(&self.entries[&place]);
-        if own.is_none() {
+        let entry = &self.entries[&place];
+        let own = key(entry);
+        // Who is alone keeps the order himself.
+        if own.is_none() || self.plan.group.is_none() {
             return Ok(());
         }
         let of_lane = self.entries.iter().filter(|(other, entry)| {

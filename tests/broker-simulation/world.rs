@@ -465,7 +465,7 @@ impl World {
         let (id, name) = (hand.id, hand.plan.name());
         let is_topic = hand.plan.group.is_none();
         let parting = match self.rng.u8(..6) {
-            0 => Some(Parting::Removed),
+            0 if !self.is_failing => Some(Parting::Removed),
             1 if is_topic => Some(Parting::Replaced),
             _ => None,
         };
@@ -595,7 +595,8 @@ impl World {
         model.seen.snapshots += 1;
         match (made, snap) {
             (Some(()), Some(snap)) => drop(model.snapshots.insert(name, snap)),
-            _ => drop(model.snapshots.remove(&name)),
+            // It is as it was.
+            _ => {}
         }
     }
 
@@ -629,7 +630,7 @@ impl World {
     }
 
     async fn remove(&mut self) {
-        let Some(name) = self.some_subscription() else { return };
+        let Some(name) = self.some_subscription().filter(|_| !self.is_failing) else { return };
         let has_members = self.model.lock().members_of(&name) > 0;
         self.say(|| format!("{name} is to be removed"));
         let removed = tokio::time::timeout(LONG, self.node.broker.remove_subscription(&name)).await;
@@ -641,9 +642,6 @@ impl World {
                 model.seen.removals += 1;
             }
             Ok(Err(error)) if has_members && !error.is_temporary() => {}
-            Ok(Err(error)) if self.is_failing && error.is_temporary() => {
-                self.model.lock().subs.remove(&name);
-            }
             other => self.report(format!("{name} is not removed: {other:?}")),
         }
     }
