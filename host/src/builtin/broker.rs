@@ -31,6 +31,7 @@ pub(super) const FEATURES: Features = Features {
     qos_max: Qos::EffectivelyOnce,
     delayed_redelivery: true,
     replay: true,
+    group_limits: true,
     network: false,
 };
 

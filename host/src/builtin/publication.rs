@@ -62,6 +62,25 @@ pub(super) enum Admission {
 pub(super) type Routed = SmallVec<[(Arc<Queue>, Admission); 1]>;
 
 impl Publication {
+    /// One that no subscription wants and that is to be kept: for who fills or
+    /// tries a storage.
+    #[must_use]
+    pub fn unrouted(topic: Topic, event: Arc<Event>, qos: Qos, time: SystemTime) -> Self {
+        Self {
+            size: event.size(),
+            topic,
+            event,
+            qos,
+            from: None,
+            time,
+            once: None,
+            is_kept: true,
+            is_dead_letter: false,
+            routes: Routed::new(),
+            claim: None,
+        }
+    }
+
     /// Delivers it to the subscriptions that want it. To be called once, by the
     /// storage, when it is kept; in the order of the numbers where the storage
     /// holds the backlog and the quality of service is not 0.

@@ -32,6 +32,7 @@ fn open(budget: &Arc<Budget>) -> (Subscriber, MqttSource) {
         is_temporary: false,
         max_in_flight: 10,
         max_in_flight_bytes: 100 * SIZE,
+        group_max_in_flight: None,
         share: Share::new(budget),
         not_from: None,
         ready: Ready(Arc::new(|| {})),

@@ -13,6 +13,8 @@ pub(in crate::builtin) struct Member {
     pub(in crate::builtin) order: Order,
     pub(in crate::builtin) max_in_flight: usize,
     pub(in crate::builtin) max_in_flight_bytes: usize,
+    /// Of the whole group.
+    pub(in crate::builtin) group_max_in_flight: Option<usize>,
     pub(in crate::builtin) not_from: Option<String>,
     pub(in crate::builtin) ready: Ready,
     pub(in crate::builtin) share: Arc<Share>,
@@ -45,6 +47,7 @@ impl Member {
             order: request.order,
             max_in_flight: request.max_in_flight.max(1),
             max_in_flight_bytes: request.max_in_flight_bytes,
+            group_max_in_flight: request.group_max_in_flight,
             not_from: request.not_from,
             ready: request.ready,
             share: request.share,

@@ -269,8 +269,7 @@ impl Queue {
                 Settlement::Ack => {
                     waiting = state.finish(&entry);
                     acknowledged = Some(entry);
-                    // The next one of its key, say.
-                    if state.has_returned() { state.hungry_ones() } else { Told::new() }
+                    state.told_of_an_end()
                 }
                 Settlement::Return { delay, charged } => {
                     due = state.put_back(entry, delay, charged, now);

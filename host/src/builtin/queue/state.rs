@@ -42,6 +42,9 @@ pub(super) struct State {
     lanes: Lanes,
     /// The publisher that no member wants events of.
     pub(super) not_from: Option<String>,
+    /// The most that all members may have together, and whether that held one back.
+    group_max: usize,
+    is_group_full: bool,
     /// Whether a member found too little: all are told of the next event.
     hungry: bool,
     /// How many publishers wait for room.
@@ -92,6 +95,8 @@ impl State {
             is_ordered: false,
             lanes: Lanes::default(),
             not_from,
+            group_max: usize::MAX,
+            is_group_full: false,
             hungry: false,
             waiting: 0,
             freed: 0,
@@ -215,6 +220,11 @@ impl State {
                 return None;
             };
             let settled = first.qos.min(member.qos) == Qos::AtMostOnce;
+            if !settled && self.unsettled.len() >= self.group_max {
+                self.is_group_full = true;
+                self.hungry = true;
+                return None;
+            }
             if !settled && !member.has_room(first.size) {
                 member.limited.store(true, Ordering::Relaxed);
                 // Another member may have room.
@@ -327,8 +337,15 @@ impl State {
         self.release(entry.size)
     }
 
+    /// Who is to be told that an event was acknowledged: there is room in the group,
+    /// or the next one of its key can go.
+    pub(super) fn told_of_an_end(&mut self) -> Told {
+        let was_full = std::mem::take(&mut self.is_group_full);
+        if was_full || self.has_returned() { self.hungry_ones() } else { Told::new() }
+    }
+
     /// Whether something goes before what is new.
-    pub(super) fn has_returned(&self) -> bool {
+    fn has_returned(&self) -> bool {
         !self.returned.is_empty()
     }
 
@@ -453,6 +470,8 @@ impl State {
     }
 
     pub(super) fn members_changed(&mut self) {
+        let limits = self.members.iter().filter_map(|member| member.group_max_in_flight);
+        self.group_max = limits.min().unwrap_or(usize::MAX);
         let Some(first) = self.members.first() else { return };
         let first = first.not_from.clone();
         let same = self.members.iter().all(|member| member.not_from == first);

@@ -7,7 +7,7 @@
 
 use super::places::client_id;
 use crate::broker::driver::{Connection, Features, Ready, Source, SubscribeRequest};
-use crate::broker::{BrokerError, Budget, Event, Qos, Share, Topic, TopicFilter};
+use crate::broker::{BrokerError, Budget, Event, Qos, RetentionRule, Share, Topic, TopicFilter};
 use crate::config::ConnectionSettings;
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
@@ -174,6 +174,7 @@ async fn subscribe(connection: &dyn Connection, topic: &Topic) -> Result<(), Bro
         // What the session has collected stays in it.
         max_in_flight: 1,
         max_in_flight_bytes: 1,
+        group_max_in_flight: None,
         not_from: None,
         ready: Ready(Arc::new(|| {})),
     };
@@ -219,6 +220,10 @@ impl Connection for Keeping {
         }
         drop(state);
         Ok(source)
+    }
+
+    fn set_retention(&self, rules: Vec<RetentionRule>) {
+        self.inner.set_retention(rules);
     }
 
     async fn close(&self, grace: Duration) {
