@@ -1,7 +1,10 @@
 //! `pubsub.disk` in the configuration.
 
+use super::{DiskStorage, Options};
+use crate::broker::BrokerError;
 use crate::broker::driver::{Connection, Features};
-use crate::broker::{BrokerError, Qos};
+use crate::builtin::storage::StorageError;
+use crate::builtin::{BuiltIn, Settings};
 use crate::config::{BackendSection, ConnectionSettings, Key, Section};
 use std::any::Any;
 use std::path::PathBuf;
@@ -18,17 +21,6 @@ const BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 const EXPIRY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(10 * 365 * 86_400);
 
-const FEATURES: Features = Features {
-    queue: true,
-    ordered_queue: true,
-    pins_keys: true,
-    filters: true,
-    qos_max: Qos::EffectivelyOnce,
-    delayed_redelivery: true,
-    replay: true,
-    network: false,
-};
-
 const KEYS: &[Key] = &[
     Key { name: "path", help: "the file, such as \"data/events.db\"" },
     Key { name: "max_bytes", help: "the most bytes of events that are kept" },
@@ -44,7 +36,7 @@ impl BackendSection for DiskSection {
     }
 
     fn features(&self) -> Features {
-        FEATURES
+        BuiltIn::FEATURES
     }
 
     fn keys(&self) -> &'static [Key] {
@@ -55,7 +47,8 @@ impl BackendSection for DiskSection {
         if !section.has("path") {
             section.missing("path", "the file that events are kept in, such as \"data/events.db\"");
         }
-        let path = section.path("path").map(|found| found.value);
+        // Without what says nothing, such as `./`: one file has one name.
+        let path = section.path("path").map(|found| found.value.components().collect());
         let max_bytes = section.size("max_bytes", BYTES).map(|found| found.value);
         let expiry = section.duration("subscription_expiry", EXPIRY).map(|found| found.value);
         Some(Arc::new(DiskSettings {
@@ -77,6 +70,19 @@ pub struct DiskSettings {
     pub subscription_expiry: Duration,
 }
 
+impl DiskSettings {
+    /// Opens the broker, in a runtime. Reads the file, which takes a moment.
+    ///
+    /// # Errors
+    /// As [`DiskStorage::open`].
+    pub fn open_broker(&self) -> Result<Arc<BuiltIn>, StorageError> {
+        let options = Options { max_bytes: self.max_bytes, ..Options::default() };
+        let storage = Arc::new(DiskStorage::open(&self.path, &options)?);
+        let subscription_expiry = Some(self.subscription_expiry);
+        BuiltIn::open(storage, Settings { subscription_expiry, ..Settings::default() })
+    }
+}
+
 impl ConnectionSettings for DiskSettings {
     fn same_as(&self, other: &dyn ConnectionSettings) -> bool {
         (other as &dyn Any).downcast_ref::<Self>() == Some(self)
@@ -87,10 +93,10 @@ impl ConnectionSettings for DiskSettings {
     }
 
     fn open(&self, _: &str, _: Option<&str>) -> Result<Arc<dyn Connection>, BrokerError> {
-        Err(BrokerError::Unsupported("pubsub.disk".into()))
+        Ok(self.open_broker()?)
     }
 
     fn open_for_tool(&self, _: &str) -> Result<Arc<dyn Connection>, BrokerError> {
-        Err(BrokerError::Unsupported("pubsub.disk".into()))
+        Ok(self.open_broker()?)
     }
 }

@@ -57,18 +57,7 @@ fn event(id: &str, data: impl Into<bytes::Bytes>) -> Event {
 
 /// A publication that is kept, at qos 1.
 fn publication(name: &str, event: Event, time: SystemTime) -> Publication {
-    let size = event.size();
-    Publication {
-        topic: topic(name),
-        event: Arc::new(event),
-        size,
-        qos: Qos::AtLeastOnce,
-        from: None,
-        time,
-        once: None,
-        is_kept: true,
-        is_dead_letter: false,
-    }
+    Publication::unrouted(topic(name), Arc::new(event), Qos::AtLeastOnce, time)
 }
 
 async fn answer(appended: Appended) -> Result<u64, StorageError> {

@@ -8,7 +8,7 @@ use crate::builtin::storage::{
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-fn record(id: u64, name: &str) -> SubscriptionRecord {
+pub(super) fn record(id: u64, name: &str) -> SubscriptionRecord {
     SubscriptionRecord {
         id,
         name: name.to_owned(),
@@ -28,16 +28,16 @@ fn position(next: u64, open: &[(u64, u32)]) -> Position {
 }
 
 /// A subscription that collects what the test puts there.
-struct Counted {
+pub(super) struct Counted {
     id: u64,
     deltas: Mutex<Vec<Delta>>,
     kept: mpsc::UnboundedSender<(u64, bool)>,
 }
 
 impl Counted {
-    fn new(id: u64) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, bool)>) {
+    pub(super) fn new(id: u64, delta: Delta) -> (Arc<Self>, mpsc::UnboundedReceiver<(u64, bool)>) {
         let (kept, told) = mpsc::unbounded_channel();
-        (Arc::new(Self { id, deltas: Mutex::default(), kept }), told)
+        (Arc::new(Self { id, deltas: Mutex::new(vec![delta]), kept }), told)
     }
 }
 
@@ -124,14 +124,9 @@ async fn progress_is_kept_by_itself_or_at_once() {
     }
     storage.put_subscription(record(1, "one")).await.unwrap();
     storage.set_position(1, position(2, &[(1, 1)])).await.unwrap();
-    let (one, mut told) = Counted::new(1);
+    let delta = Delta { next: 5, opened: vec![(2, 1), (4, 2)], closed: vec![1, 3], ticket: 8 };
+    let (one, mut told) = Counted::new(1, delta);
     let progress: Arc<dyn Progress> = one.clone();
-    one.deltas.lock().push(Delta {
-        next: 5,
-        opened: vec![(2, 1), (4, 2)],
-        closed: vec![1, 3],
-        ticket: 8,
-    });
     storage.progressed(&progress, false);
     assert_eq!(told.recv().await, Some((8, true)));
     one.deltas.lock().push(Delta {
@@ -145,8 +140,8 @@ async fn progress_is_kept_by_itself_or_at_once() {
     // Nothing to collect is nothing to keep.
     storage.progressed(&progress, true);
     // One that is not there any more leaves nothing behind.
-    let (gone, mut told_gone) = Counted::new(5);
-    gone.deltas.lock().push(Delta { next: 6, opened: vec![(5, 1)], closed: vec![], ticket: 1 });
+    let delta = Delta { next: 6, opened: vec![(5, 1)], closed: vec![], ticket: 1 };
+    let (gone, mut told_gone) = Counted::new(5, delta);
     storage.progressed(&(gone as Arc<dyn Progress>), true);
     assert_eq!(told_gone.recv().await, Some((1, true)));
     let found = reopened(&folder, storage).await.subscriptions;
@@ -164,8 +159,7 @@ async fn the_last_number_is_not_below_what_was_handed_out() {
         unkept.is_kept = false;
         answer(storage.append(unkept)).await.unwrap();
     }
-    let (one, mut told) = Counted::new(1);
-    one.deltas.lock().push(Delta { next: 6, ..Delta::default() });
+    let (one, mut told) = Counted::new(1, Delta { next: 6, ..Delta::default() });
     storage.progressed(&(one as Arc<dyn Progress>), true);
     told.recv().await.unwrap();
     drop(storage);
