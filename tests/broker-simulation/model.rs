@@ -82,6 +82,8 @@ pub(crate) struct Entry {
     pub(crate) qos: Qos,
     /// Whether it has room of its own in the queue.
     pub(crate) is_counted: bool,
+    /// Whether the storage keeps it first though it comes at qos 0.
+    pub(crate) is_late: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +115,7 @@ pub(crate) struct Member {
     pub(crate) qos: Qos,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: usize,
+    pub(crate) group_max_in_flight: Option<usize>,
     pub(crate) has_stopped: bool,
 }
 
@@ -285,6 +288,7 @@ impl Model {
             is_optional: false,
             qos,
             is_counted: true,
+            is_late: is_durable && qos < fact.qos,
         };
         if qos == Qos::AtMostOnce {
             let waiting = sub.entries.values().filter(|entry| entry.is_buffered()).count();
@@ -425,7 +429,9 @@ impl Model {
             let held = before.get(&place).filter(|entry| entry.waits());
             let held = held.filter(|entry| !self.is_durable && !entry.is_optional);
             // In memory only what is kept has a time.
-            let has_time = self.is_durable || fact.is_kept || !matches!(from, From::Time(_));
+            let has_time = self.is_durable
+                || fact.is_kept && !fact.may_be_gone
+                || !matches!(from, From::Time(_));
             let (is_included, is_sure) = match from.includes(place, fact, sub).filter(|_| has_time) {
                 Some(false) if place >= since => (true, false),
                 Some(is_included) => (is_included, true),
@@ -449,6 +455,7 @@ impl Model {
                 is_optional: !is_there,
                 qos,
                 is_counted: qos > Qos::AtMostOnce && held.is_some_and(|entry| entry.is_counted),
+                is_late: false,
             };
             self.seen.replays += u64::from(before.get(&place).is_some_and(Entry::is_done));
             sub.entries.insert(place, entry);
@@ -509,6 +516,9 @@ impl Model {
         if qos > Qos::AtMostOnce && !has_room {
             return Err(format!("it has {events} events and {bytes} bytes in hand"));
         }
+        if qos > Qos::AtMostOnce && !self.group_has_room(&member.sub) {
+            return Err("its group has no room for more".into());
+        }
         let (was_fresh, is_ordered) = (entry.state == EntryState::Fresh, sub.order != Order::None);
         self.seen.delivered += 1;
         self.seen.delivered_again += u64::from(!was_fresh);
@@ -521,13 +531,19 @@ impl Model {
         let Some(sub) = self.members.get(&id).and_then(|member| self.subs.get_mut(&member.sub)) else {
             return;
         };
-        let kind = sub.entries[&place].kind();
         if sub.entries[&place].state == EntryState::Fresh {
             // What need not come and was passed does not come any more.
-            sub.entries.retain(|other, entry| {
-                let passed = *other < place && entry.kind() == kind && entry.state == EntryState::Fresh;
-                !(passed && entry.is_optional)
+            let kind = sub.entries[&place].kind();
+            let passed = sub.entries.range(..place).filter(|(other, entry)| {
+                entry.is_optional
+                    && entry.kind() == kind
+                    && entry.state == EntryState::Fresh
+                    && sub.lane_is_free(**other, &self.facts).is_ok()
             });
+            let passed: Vec<_> = passed.map(|(other, _)| *other).collect();
+            for other in passed {
+                sub.entries.remove(&other);
+            }
         }
         let Some(entry) = sub.entries.get_mut(&place) else { return };
         entry.attempt = incoming.attempt.unwrap_or(entry.attempt);
@@ -546,6 +562,16 @@ impl Model {
         };
         let out = sub.entries.values().filter(|entry| matches!(entry.state, EntryState::Out(by, _) if by == id));
         load(out, &self.facts)
+    }
+
+    /// Whether all members of a group together may have one more.
+    fn group_has_room(&self, name: &str) -> bool {
+        let members = self.members.values().filter(|member| member.sub == name && !member.has_stopped);
+        let most = members.filter_map(|member| member.group_max_in_flight).min();
+        let entries = self.subs.get(name).map(|sub| sub.entries.values());
+        let out = entries.into_iter().flatten();
+        let out = out.filter(|entry| matches!(entry.state, EntryState::Out(..))).count();
+        most.is_none_or(|most| out < most)
     }
 
     /// The entry that a member was given under a token.
@@ -662,6 +688,7 @@ impl Model {
         // What is first may be too large, and the others wait behind it.
         if let Some((place, entry)) = ready.first()
             && waiting().all(room)
+            && self.group_has_room(&member.sub)
         {
             let (name, publish) = (&member.sub, entry.publish);
             let text = format!("member {id} of {name} waits, and event {publish} (place {place}) is there");
@@ -742,7 +769,12 @@ impl Model {
             let fact = &self.facts[*publish];
             let must = fact.fate == Fate::Kept && fact.is_kept && !fact.may_be_gone;
             if must && !found.contains(publish) {
-                wrong.push(format!("event {publish} is needed, and it is gone"));
+                let waits = |(name, sub): (&String, &Sub)| {
+                    let waits = sub.entries.get(&place).is_some_and(Entry::waits);
+                    waits.then(|| name.clone())
+                };
+                let by: Vec<_> = self.subs.iter().filter_map(waits).collect();
+                wrong.push(format!("event {publish} is needed (by {by:?}), and it is gone"));
             }
             let is_under_way = fact.fate == Fate::Handed;
             if exactly
@@ -873,8 +905,9 @@ impl Entry {
 
     /// Those of one kind come in order. What comes at qos 0 may overtake the
     /// others and be overtaken, and what is replayed goes its own way.
-    fn kind(&self) -> (bool, bool) {
-        (self.qos > Qos::AtMostOnce, self.qos > Qos::AtMostOnce || self.is_counted)
+    fn kind(&self) -> (bool, bool, bool) {
+        let at_qos_0 = self.qos == Qos::AtMostOnce;
+        (at_qos_0, at_qos_0 && self.is_counted, at_qos_0 && self.is_late)
     }
 
     /// Whether it has room in the queue.

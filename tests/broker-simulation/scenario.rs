@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) not_from: Option<String>,
     pub(crate) qos: Qos,
     pub(crate) order: Order,
+    /// The most that all members may have in hand.
+    pub(crate) group_max_in_flight: Option<usize>,
     /// How many members there are at most.
     pub(crate) members_max: usize,
 }
@@ -84,7 +86,10 @@ const WANTS: [Wants; 5] = [
 
 impl Scenario {
     pub(crate) fn new(kind: Kind, rng: &mut Rng) -> Self {
-        let plans = (0..rng.usize(1..=4)).map(|number| Plan::new(number, rng)).collect();
+        // A snapshot of one subscription may be sought by another one.
+        let not_from = (rng.u8(..6) == 0).then(|| "me".to_owned());
+        let count = rng.usize(1..=4);
+        let plans = (0..count).map(|number| Plan::new(number, &not_from, rng)).collect();
         let bounds = Bounds {
             queue_events_max: rng.usize(2..30),
             queue_bytes_max: if rng.bool() { rng.usize(100..3000) } else { 1 << 20 },
@@ -113,16 +118,17 @@ impl Scenario {
 }
 
 impl Plan {
-    fn new(number: usize, rng: &mut Rng) -> Self {
+    fn new(number: usize, not_from: &Option<String>, rng: &mut Rng) -> Self {
         let filter = TopicFilter::new(FILTERS[rng.usize(..FILTERS.len())]).unwrap();
         let group = rng.bool().then(|| format!("group-{number}"));
         Self {
             label: format!("sub-{number}"),
             filter,
             members_max: if group.is_some() { rng.usize(1..=3) } else { 1 },
+            group_max_in_flight: (group.is_some() && rng.u8(..3) == 0).then(|| rng.usize(1..6)),
             group,
             wants: (rng.u8(..3) == 0).then(|| WANTS[rng.usize(..WANTS.len())]),
-            not_from: (rng.u8(..6) == 0).then(|| "me".to_owned()),
+            not_from: not_from.clone(),
             qos: qos(rng),
             order: order(rng),
         }

@@ -297,6 +297,7 @@ impl World {
             start,
             max_in_flight: self.rng.usize(1..=8),
             max_in_flight_bytes: if self.rng.bool() { self.rng.usize(50..600) } else { 1 << 20 },
+            group_max_in_flight: plan.group_max_in_flight.filter(|_| self.rng.u8(..3) > 0),
             share: share.clone(),
             not_from: plan.not_from.clone(),
             is_temporary: false,
@@ -310,6 +311,7 @@ impl World {
             qos,
             max_in_flight: request.max_in_flight,
             max_in_flight_bytes: request.max_in_flight_bytes,
+            group_max_in_flight: request.group_max_in_flight,
             has_stopped: false,
         };
         if let Some(plant) = self.plant {
@@ -772,7 +774,7 @@ impl World {
             let members = model.members.values().filter(|m| m.sub == *name && !m.has_stopped);
             let right = info.filter == sub.plan.filter
                 && info.group == sub.plan.group
-                && info.qos == sub.qos
+                && info.qos >= sub.qos
                 && info.subscribers == members.count()
                 && info.event_filter.as_ref().map(EventFilter::as_str)
                     == sub.plan.wants.map(|wants| wants.text);

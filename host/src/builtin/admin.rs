@@ -223,8 +223,10 @@ impl Shared {
                 let before = before
                     .into_iter()
                     .filter(|entry| entry.number >= position.next && entry.qos > Qos::AtMostOnce);
+                // A snapshot may be that of another subscription.
+                let unkept = unkept.into_iter().filter(|entry| queue.wants(entry));
                 let entries: BTreeMap<u64, Entry> =
-                    unkept.into_iter().chain(before).map(|entry| (entry.number, entry)).collect();
+                    unkept.chain(before).map(|entry| (entry.number, entry)).collect();
                 queue.restore(entries.into_values());
             }
             position

@@ -305,6 +305,8 @@ impl Shared {
                 return Ok(Some(queue));
             }
             routes.remove(&queue);
+            // Who waits for its room needs none any more.
+            Handle::current().spawn(async move { queue.tell_publishers(true) });
         }
         let found = routes.by_name.get(&request.label).cloned();
         // One that has a subscriber is another one of the same label.
@@ -400,10 +402,14 @@ impl Shared {
 
     /// Takes the queue out that has no member left.
     pub(super) fn unroute_deserted(&self, queue: &Queue) {
-        let mut routes = self.routes.write();
-        if queue.members() == 0 {
-            routes.remove(queue);
+        {
+            let mut routes = self.routes.write();
+            if queue.members() == 0 {
+                routes.remove(queue);
+            }
         }
+        // Who waits for its room needs none any more.
+        queue.tell_publishers(true);
     }
 
     async fn close(&self) {
