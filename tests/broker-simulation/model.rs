@@ -82,8 +82,9 @@ pub(crate) struct Entry {
     pub(crate) qos: Qos,
     /// Whether it has room of its own in the queue.
     pub(crate) is_counted: bool,
-    /// Whether the storage keeps it first though it comes at qos 0.
-    pub(crate) is_late: bool,
+    /// Whether it comes in order. What comes at qos 0 may overtake what has to be
+    /// kept first, and what is replayed goes its own way.
+    pub(crate) is_in_order: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,7 +289,7 @@ impl Model {
             is_optional: false,
             qos,
             is_counted: true,
-            is_late: is_durable && qos < fact.qos,
+            is_in_order: qos > Qos::AtMostOnce || !is_durable,
         };
         if qos == Qos::AtMostOnce {
             let waiting = sub.entries.values().filter(|entry| entry.is_buffered()).count();
@@ -455,7 +456,7 @@ impl Model {
                 is_optional: !is_there,
                 qos,
                 is_counted: qos > Qos::AtMostOnce && held.is_some_and(|entry| entry.is_counted),
-                is_late: false,
+                is_in_order: qos > Qos::AtMostOnce,
             };
             self.seen.replays += u64::from(before.get(&place).is_some_and(Entry::is_done));
             sub.entries.insert(place, entry);
@@ -533,10 +534,11 @@ impl Model {
         };
         if sub.entries[&place].state == EntryState::Fresh {
             // What need not come and was passed does not come any more.
-            let kind = sub.entries[&place].kind();
+            let is_in_order = sub.entries[&place].is_in_order;
             let passed = sub.entries.range(..place).filter(|(other, entry)| {
                 entry.is_optional
-                    && entry.kind() == kind
+                    && is_in_order
+                    && entry.is_in_order
                     && entry.state == EntryState::Fresh
                     && sub.lane_is_free(**other, &self.facts).is_ok()
             });
@@ -703,7 +705,9 @@ impl Model {
     fn is_needed(&self, place: Place, fact: &Fact, now: SystemTime, upper: bool) -> bool {
         let waits = |sub: &Sub| {
             let entry = sub.entries.get(&place);
-            let waits = entry.is_some_and(|entry| entry.waits() && entry.qos > Qos::AtMostOnce);
+            let waits = entry.is_some_and(|entry| {
+                entry.waits() && entry.qos > Qos::AtMostOnce && (upper || !entry.is_optional)
+            });
             waits || upper && sub.plan.filter.matches(&fact.topic) && place >= sub.next(self.places.len())
         };
         let in_snapshot = |snap: &Snap| {
@@ -903,13 +907,6 @@ impl Entry {
         !self.is_done()
     }
 
-    /// Those of one kind come in order. What comes at qos 0 may overtake the
-    /// others and be overtaken, and what is replayed goes its own way.
-    fn kind(&self) -> (bool, bool, bool) {
-        let at_qos_0 = self.qos == Qos::AtMostOnce;
-        (at_qos_0, at_qos_0 && self.is_counted, at_qos_0 && self.is_late)
-    }
-
     /// Whether it has room in the queue.
     fn is_stored(&self) -> bool {
         self.qos > Qos::AtMostOnce && self.is_counted && self.waits() && !self.is_optional
@@ -937,11 +934,12 @@ impl Sub {
 
     /// Whether a fresh event comes in its turn.
     fn is_next(&self, place: Place, facts: &[Fact]) -> Result<(), String> {
-        let kind = self.entries[&place].kind();
+        let own = &self.entries[&place];
         let before = self.entries.range(..place).find(|(other, entry)| {
             entry.state == EntryState::Fresh
                 && !entry.is_optional
-                && entry.kind() == kind
+                && own.is_in_order
+                && entry.is_in_order
                 && self.lane_is_free(**other, facts).is_ok()
         });
         match before {

@@ -622,6 +622,9 @@ impl World {
     }
 
     async fn purge(&mut self) {
+        if self.is_failing {
+            return;
+        }
         let filter = scenario::filter(&mut self.rng);
         self.say(|| format!("purge of {filter:?}"));
         // Nothing may be under way: it would be here or there.
