@@ -74,12 +74,12 @@ pub(crate) fn load(name: &str, text: &[u8]) -> Result<Config, Errors> {
     })
 }
 
-/// The backends of the build, one that can do little, one that can do everything, and
-/// one that is left out.
+/// The backends of the build, ones that can do little, everything and something between,
+/// and one that is left out.
 pub(crate) fn backends() -> Backends<'static> {
     static PRESENT: LazyLock<Vec<&'static dyn BackendSection>> = LazyLock::new(|| {
         let built = wasi_pubsub::backends::backends().present;
-        built.iter().copied().chain([&LIMITED as &dyn BackendSection, &CAPABLE]).collect()
+        built.iter().copied().chain([&LIMITED as &dyn BackendSection, &CAPABLE, &SINGLE]).collect()
     });
     static ABSENT: LazyLock<Vec<Absent>> = LazyLock::new(|| {
         let left_out = Absent { name: "pubsub.leftout", feature: Some("leftout") };
@@ -128,6 +128,12 @@ static CAPABLE: Invented = Invented {
         group_limits: true,
         network: true,
     },
+};
+
+/// Keeps the order of a queue that has one subscriber.
+static SINGLE: Invented = Invented {
+    name: "pubsub.single",
+    features: Features { pins_keys: false, replay: false, group_limits: false, ..CAPABLE.features },
 };
 
 #[derive(Debug, PartialEq)]

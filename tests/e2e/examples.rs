@@ -13,7 +13,7 @@ on_each_backend!(
 /// Starts an example. The built-in broker gets the very file of the example.
 fn start(scene: &Scene, name: &str) -> Host {
     let file = examples().join(name).join("capabilities.toml");
-    if !scene.has_broker() {
+    if scene.is_memory() {
         return scene.command(&["run", "-c", &file.to_string_lossy()]).start();
     }
     let text = std::fs::read_to_string(&file).expect("the configuration of an example");
@@ -155,6 +155,59 @@ async fn routing(scene: Scene) {
     host.expect_exit(0).await;
     let lines = printed(&host);
     assert_eq!(lines[0], "routing | 32 events of 4 topics: each of 4 users got what is theirs");
+}
+
+/// A thousand users and a thousand topics.
+#[tokio::test]
+async fn routing_to_many() {
+    let scene = Scene::memory();
+    let text = routing_configuration("1000", "1000", "10");
+    let target = format!("path = \"{}/target/", examples().display());
+    scene.write(&text.replace("path = \"../target/", &target));
+    let mut host = scene.run();
+    host.expect_exit(0).await;
+    let lines = printed(&host);
+    let all = "routing | 10000 events of 1000 topics: each of 1000 users got what is theirs";
+    assert_eq!(lines[0], all, "{lines:?}");
+}
+
+/// A host that starts later reads what was published before.
+#[tokio::test]
+async fn replay_by_another_host() {
+    let scene = Scene::disk();
+    for (file, last) in [("capabilities.toml", PUBLISHED), ("late.toml", HISTORY)] {
+        scene.write(&replay_configuration(file));
+        let mut host = scene.run();
+        host.expect_exit(0).await;
+        assert_eq!(printed(&host).last().map(String::as_str), Some(last));
+    }
+}
+
+/// A component that joins later, in the same host.
+#[tokio::test]
+async fn replay_after_a_reload() {
+    for scene in [Scene::memory(), Scene::disk()] {
+        scene.write(&replay_configuration("capabilities.toml"));
+        let mut host = scene.command(&["run", "--watch"]).start();
+        host.wait_for(Out, PUBLISHED).await;
+        scene.write(&replay_configuration("late.toml"));
+        host.wait_for(Out, HISTORY).await;
+        drain(&mut host).await;
+        let orders: Vec<_> = (1..=3).map(|number| format!("replay | order {number}")).collect();
+        assert_eq!(printed(&host)[1..4], orders);
+    }
+}
+
+const PUBLISHED: &str = "publisher | published 3 to orders/new";
+const HISTORY: &str = "replay | the history has 3 orders";
+
+/// One of the files of `replay`, for the broker of a scene.
+fn replay_configuration(file: &str) -> String {
+    let text = std::fs::read_to_string(examples().join("replay").join(file)).expect("a file");
+    let target = format!("path = \"{}/target/wasm", examples().display());
+    text.replace("path = \"../target/replay.pubsub\"\n", "")
+        .replace("pubsub.disk", "pubsub.memory")
+        .replace("path = \"../target/wasm", &target)
 }
 
 /// The file beside the example comes from the script.

@@ -55,6 +55,8 @@ pub struct SubscriptionSettings {
     pub dedupe: DedupeWindow,
     /// Where it begins where the broker does not know it yet.
     pub start: Start,
+    /// Whether its broker forgets it when it ends.
+    pub is_temporary: bool,
 }
 
 impl SubscriptionSettings {
@@ -79,6 +81,7 @@ impl SubscriptionSettings {
             not_from: None,
             dedupe: DedupeWindow::default(),
             start: Start::New,
+            is_temporary: false,
         }
     }
 

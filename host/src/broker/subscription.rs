@@ -72,7 +72,7 @@ impl Subscription {
             order: settings.order.clone(),
             event_filter: settings.event_filter.clone(),
             start: settings.start,
-            is_temporary: false,
+            is_temporary: settings.is_temporary,
             max_in_flight: settings.max_in_flight,
             max_in_flight_bytes: settings.max_in_flight_bytes,
             group_max_in_flight: settings.group_max_in_flight,

@@ -285,19 +285,12 @@ impl Shared {
         request: &SubscribeRequest,
     ) -> Result<Option<Arc<Queue>>, BrokerError> {
         if let Some(group) = &request.group {
-            let name = group_name(group, request);
-            let found = routes.by_name.get(&name).cloned();
+            let found = routes.groups.get(&(request.filter.clone(), group.clone())).cloned();
             return match found {
-                Some(queue) if !filters_differ(&queue, request) || queue.members() == 0 => {
-                    Ok(Some(queue))
+                Some(queue) if filters_differ(&queue, request) && queue.members() > 0 => {
+                    Err(other_filter(group, &queue))
                 }
-                Some(queue) => Err(BrokerError::Unsupported(format!(
-                    "group `{group}` shares `{}` with the filter `{}`: all who share a queue have \
-                     the same one",
-                    request.filter,
-                    queue.event_filter().map_or_else(|| "none".into(), |filter| filter.to_string()),
-                ))),
-                None => Ok(None),
+                found => Ok(found),
             };
         }
         if let Some(queue) = routes.bequeathed.remove(&request.label) {
@@ -311,8 +304,8 @@ impl Shared {
         let found = routes.by_name.get(&request.label).cloned();
         // One that has a subscriber is another one of the same label.
         let found = found.filter(|queue| queue.is_durable() && queue.members() == 0);
-        let Some(queue) = found else { return Ok(None) };
-        if queue.filter == request.filter && queue.group.is_none() {
+        let Some(queue) = found.filter(|queue| queue.group.is_none()) else { return Ok(None) };
+        if queue.filter == request.filter {
             return Ok(Some(queue));
         }
         // The name means other topics now: what waits there is for nobody.
@@ -347,10 +340,7 @@ impl Shared {
         request: &SubscribeRequest,
         start: Option<u64>,
     ) -> (Arc<Queue>, u64) {
-        let name = match &request.group {
-            Some(group) => group_name(group, request),
-            None => free_name(routes, &request.label),
-        };
+        let name = free_name(routes, &request.label);
         let holds = self.storage.holds_backlog() && !request.is_temporary;
         let parts = QueueParts {
             number: self.next_id(),
@@ -395,7 +385,7 @@ impl Shared {
             qos: queue.qos(),
             not_from: queue.not_from(),
             created: queue.created,
-            used: self.time(),
+            used: *queue.used.lock(),
             expiry: self.settings.subscription_expiry,
         }
     }
@@ -412,6 +402,22 @@ impl Shared {
         queue.tell_publishers(true);
     }
 
+    /// Notes that somebody takes from these subscriptions, or did up to now.
+    pub(super) async fn note_used(&self, queues: impl Iterator<Item = &Arc<Queue>>) {
+        let now = self.time();
+        let notes = queues.filter(|queue| queue.is_durable()).map(|queue| {
+            if queue.members() > 0 {
+                *queue.used.lock() = now;
+            }
+            self.storage.put_subscription(self.record(queue))
+        });
+        // All in one commit.
+        let noted = futures_util::future::join_all(notes).await;
+        if let Some(error) = noted.into_iter().find_map(Result::err) {
+            tracing::warn!(%error, "when subscriptions were last used is not noted");
+        }
+    }
+
     async fn close(&self) {
         let mut queues = Vec::new();
         {
@@ -421,12 +427,7 @@ impl Shared {
             }
             routes.for_each(|queue| queues.push(queue.clone()));
         }
-        for queue in queues.iter().filter(|queue| queue.is_durable()) {
-            if let Err(error) = self.storage.put_subscription(self.record(queue)).await {
-                tracing::warn!(%error, "when the subscription was last used is not noted");
-                break;
-            }
-        }
+        self.note_used(queues.iter().filter(|queue| queue.was_used())).await;
         self.storage.close().await;
         for queue in queues {
             queue.close();
@@ -441,8 +442,13 @@ enum Change {
     All(Position),
 }
 
-fn group_name(group: &str, request: &SubscribeRequest) -> String {
-    format!("{group}/{}", request.filter)
+fn other_filter(group: &str, queue: &Queue) -> BrokerError {
+    let filter = queue.event_filter();
+    let filter = filter.map_or_else(|| "no filter".to_owned(), |found| format!("filter `{found}`"));
+    BrokerError::Unsupported(format!(
+        "group `{group}` shares `{}` with {filter}: all who share a queue have the same one",
+        queue.filter
+    ))
 }
 
 /// A label that no other subscription has.

@@ -17,6 +17,9 @@ const CHANGES_MAX: u64 = 10_000;
 /// How long after a round the age of events and subscriptions is looked at, though
 /// nothing has changed.
 const ROUND_AGED: Duration = Duration::from_secs(60);
+/// How often it is noted, in the time after which it would expire, that a
+/// subscription is used.
+const NOTED_IN_EXPIRY: u32 = 24;
 /// A round may take one part in so many of the time.
 const PART_OF_TIME: u32 = 10;
 
@@ -158,14 +161,17 @@ impl Shared {
     async fn expire(&self) {
         let Some(expiry) = self.settings.subscription_expiry else { return };
         let now = self.time();
-        let mut expired = Vec::new();
+        let (mut expired, mut used) = (Vec::new(), Vec::new());
         self.routes.read().for_each(|queue| {
-            let used = *queue.used.lock();
-            let idle = now.duration_since(used).unwrap_or_default();
-            if queue.is_durable() && idle > expiry && queue.members() == 0 {
+            let since = now.duration_since(*queue.used.lock()).unwrap_or_default();
+            let is_used = queue.members() > 0;
+            if is_used && since > expiry / NOTED_IN_EXPIRY {
+                used.push(queue.clone());
+            } else if queue.is_durable() && !is_used && since > expiry {
                 expired.push(queue.clone());
             }
         });
+        self.note_used(used.iter()).await;
         for queue in expired {
             self.unroute_deserted(&queue);
             let subscription = &queue.name;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub(super) struct Routes {
     pub(super) filters: Trie<Shelf>,
     pub(super) by_name: HashMap<String, Arc<Queue>>,
+    pub(super) groups: HashMap<(TopicFilter, String), Arc<Queue>>,
     /// The queues of topic subscriptions that are being replaced, by label. They
     /// go on collecting events until their successors come.
     pub(super) bequeathed: HashMap<String, Arc<Queue>>,
@@ -44,6 +45,9 @@ impl Routes {
     /// Puts a subscription in.
     pub(super) fn insert(&mut self, queue: Arc<Queue>) {
         self.by_name.insert(queue.name.clone(), queue.clone());
+        if let Some(group) = &queue.group {
+            self.groups.insert((queue.filter.clone(), group.clone()), queue.clone());
+        }
         self.route(queue);
     }
 
@@ -51,6 +55,8 @@ impl Routes {
     pub(super) fn remove(&mut self, queue: &Queue) {
         if self.by_name.get(&queue.name).is_some_and(|other| other.number == queue.number) {
             self.by_name.remove(&queue.name);
+            let group = queue.group.clone();
+            group.map(|group| self.groups.remove(&(queue.filter.clone(), group)));
         }
         self.unroute(queue);
     }

@@ -318,7 +318,7 @@ impl Planned {
                 .open(&own_client_id(&client_id, &all, &wanted), first.as_deref())
                 .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
             let mut keeping = None;
-            if wanted.features.network {
+            if wanted.is_reachable() {
                 let settings = Arc::clone(&wanted.connection);
                 let wrapped = Keeping::new(connection, settings, letters.clone());
                 connection = wrapped.clone();

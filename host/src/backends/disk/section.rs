@@ -92,11 +92,19 @@ impl ConnectionSettings for DiskSettings {
         format!("the built-in broker in `{}`", self.path.display())
     }
 
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
     fn open(&self, _: &str, _: Option<&str>) -> Result<Arc<dyn Connection>, BrokerError> {
         Ok(self.open_broker()?)
     }
 
     fn open_for_tool(&self, _: &str) -> Result<Arc<dyn Connection>, BrokerError> {
         Ok(self.open_broker()?)
+    }
+
+    fn open_kept(&self, _: &str) -> Option<Result<Arc<dyn Connection>, BrokerError>> {
+        Some(self.open_for_tool(""))
     }
 }

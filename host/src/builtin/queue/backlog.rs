@@ -94,15 +94,16 @@ impl Backlog {
         before
     }
 
-    /// Puts an event in that was published just now.
-    pub(super) fn put(&mut self, entry: Entry) {
+    /// Puts an event in that was published just now. Without anybody to take it,
+    /// it stays where it is, if it is anywhere else.
+    pub(super) fn put(&mut self, entry: Entry, is_attended: bool) {
         if entry.qos == Qos::AtMostOnce {
             return self.ready.push_back(entry);
         }
         if entry.number < self.fetched_to {
             return;
         }
-        let is_full = self.is_held && self.is_full(entry.size);
+        let is_full = self.is_held && (!is_attended || self.is_full(entry.size));
         match &mut self.behind {
             Some(behind) if self.is_held => {
                 behind.left = behind.left.max(entry.number);

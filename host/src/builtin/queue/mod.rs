@@ -37,6 +37,8 @@ pub(super) struct Queue {
     pub(super) is_durable: AtomicBool,
     /// When the last subscriber went away, or one was last seen.
     pub(super) used: Mutex<SystemTime>,
+    /// Whether there was a subscriber in this process.
+    was_used: AtomicBool,
     event_filter: RwLock<Option<Arc<EventFilter>>>,
     settings: Arc<Settings>,
     storage: Arc<dyn Storage>,
@@ -96,6 +98,7 @@ impl Queue {
             created: parts.created,
             is_durable: AtomicBool::new(parts.is_durable),
             used: Mutex::new(parts.created),
+            was_used: AtomicBool::new(false),
             event_filter: RwLock::new(parts.event_filter.map(Arc::new)),
             settings,
             storage,
@@ -138,8 +141,14 @@ impl Queue {
 
     /// Lets a member take events.
     pub(super) fn join(self: &Arc<Self>, member: Arc<Member>) {
+        self.was_used.store(true, Ordering::Relaxed);
         self.state.lock().join(member);
         self.fetch();
+    }
+
+    /// Whether there was a subscriber in this process.
+    pub(super) fn was_used(&self) -> bool {
+        self.was_used.load(Ordering::Relaxed)
     }
 
     /// Lets a member take no more. What it was given can still be settled.

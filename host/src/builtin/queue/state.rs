@@ -167,7 +167,7 @@ impl State {
             Admission::Reserved => {
                 entry.qos = entry.qos.min(self.qos.max(Qos::AtLeastOnce));
                 entry.is_counted = !self.backlog.is_held();
-                self.backlog.put(entry);
+                self.backlog.put(entry, !self.members.is_empty());
             }
             Admission::Unreserved => {
                 let (events_max, bytes_max) = (settings.qos0_events_max, settings.qos0_bytes_max);
@@ -175,7 +175,7 @@ impl State {
                     self.buffered.add(entry.size);
                     entry.qos = Qos::AtMostOnce;
                     entry.is_counted = true;
-                    self.backlog.put(entry);
+                    self.backlog.put(entry, !self.members.is_empty());
                 } else if let Some(member) = self.members.first() {
                     member.dropped.fetch_add(1, Ordering::Relaxed);
                 }

@@ -232,6 +232,7 @@ impl<'a> Join<'a> {
             not_from: only.filter(|_| self.config.is_built_in).map(str::to_owned),
             dedupe: config.dedupe,
             start: config.start,
+            is_temporary: false,
         }
     }
 

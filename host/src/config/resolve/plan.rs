@@ -64,13 +64,13 @@ impl Plan {
     }
 
     /// The dead-letter topics that a broker is to keep for `wasi-pubsub dead`:
-    /// those of a network broker.
+    /// those of a broker that another process can reach, now or later.
     #[must_use]
     pub fn kept_dead_letters(&self, broker: usize) -> Vec<Topic> {
         let is_kept = |subscription: &&SubscriptionPlan| {
             subscription.broker == broker
                 && subscription.keep_dead_letters
-                && self.brokers[broker].features.network
+                && self.brokers[broker].is_reachable()
         };
         let topic = |subscription: &SubscriptionPlan| match &subscription.settings.exhausted {
             Exhausted::DeadLetter(topic) => Some(topic.clone()),
@@ -94,6 +94,14 @@ pub struct BrokerPlan {
     pub connection: Arc<dyn ConnectionSettings>,
     /// What its topics are to remember.
     pub retention: Vec<RetentionRule>,
+}
+
+impl BrokerPlan {
+    /// Whether another process can reach what it keeps, at the same time or later.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.features.network || self.connection.outlives_process()
+    }
 }
 
 /// One subscription to open.
