@@ -289,7 +289,7 @@ impl Model {
             is_optional: false,
             qos,
             is_counted: true,
-            is_in_order: qos > Qos::AtMostOnce || !is_durable,
+            is_in_order: qos > Qos::AtMostOnce,
         };
         if qos == Qos::AtMostOnce {
             let waiting = sub.entries.values().filter(|entry| entry.is_buffered()).count();
@@ -487,7 +487,8 @@ impl Model {
         let sub = self.subs.get(&member.sub).ok_or("there is no such subscription")?;
         let entry = sub.entries.get(&place).ok_or("it does not wait for it")?;
         let qos = incoming.qos;
-        let (lowest, highest) = (entry.qos.min(member.qos), fact.qos.min(member.qos));
+        let lowest = if entry.is_loose { entry.qos.min(Qos::AtLeastOnce) } else { entry.qos };
+        let (lowest, highest) = (lowest.min(member.qos), fact.qos.min(member.qos));
         // A subscriber with a higher qos may have come in the meantime.
         if qos < lowest || qos > highest {
             return Err(format!("it is at qos {qos}, and should be at {lowest} to {highest}"));

@@ -139,7 +139,9 @@ async fn commit_again_and_again(shared: Arc<Shared>) {
         shared.was_asked.notified().await;
         let wait = {
             let mut state = shared.state();
-            state.rng.u64(0..=shared.manner.commit_millis)
+            // What fails is not tried again at once.
+            let least = if state.is_failing { 5 } else { 0 };
+            state.rng.u64(0..=shared.manner.commit_millis).max(least)
         };
         if wait > 0 {
             tokio::time::sleep(Duration::from_millis(wait)).await;

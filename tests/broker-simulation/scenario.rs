@@ -136,10 +136,7 @@ impl Plan {
 
     /// The name by which the broker knows it.
     pub(crate) fn name(&self) -> String {
-        match &self.group {
-            Some(group) => format!("{group}/{}", self.filter),
-            None => self.label.clone(),
-        }
+        self.label.clone()
     }
 }
 
