@@ -223,8 +223,10 @@ impl Shared {
                 let before = before
                     .into_iter()
                     .filter(|entry| entry.number >= position.next && entry.qos > Qos::AtMostOnce);
+                // A snapshot may be that of another subscription.
+                let unkept = unkept.into_iter().filter(|entry| queue.wants(entry));
                 let entries: BTreeMap<u64, Entry> =
-                    unkept.into_iter().chain(before).map(|entry| (entry.number, entry)).collect();
+                    unkept.chain(before).map(|entry| (entry.number, entry)).collect();
                 queue.restore(entries.into_values());
             }
             position
@@ -267,17 +269,23 @@ impl Shared {
                 created: self.time(),
             };
             let mut snapshots = self.snapshots.lock();
-            snapshots.retain(|snapshot| snapshot.record.name != name);
+            // One of the same name stays until this one is kept.
             snapshots.push(Snapshot { record: record.clone(), unkept: queue.unkept() });
             routes.pinned.push(queue.filter.clone());
             record
         };
-        if let Err(error) = self.storage.put_snapshot(record).await {
-            self.snapshots.lock().retain(|snapshot| snapshot.record.name != name);
-            self.pin();
-            return Err(error.into());
+        let kept = self.storage.put_snapshot(record.clone()).await;
+        {
+            let mut snapshots = self.snapshots.lock();
+            let this = snapshots.iter().rposition(|snapshot| snapshot.record == record);
+            let this = this.map(|this| snapshots.remove(this));
+            if kept.is_ok() {
+                snapshots.retain(|snapshot| snapshot.record.name != name);
+                snapshots.extend(this);
+            }
         }
-        Ok(())
+        self.pin();
+        Ok(kept?)
     }
 
     /// What is published to the topics of snapshots is kept.

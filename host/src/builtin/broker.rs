@@ -298,6 +298,8 @@ impl Shared {
                 return Ok(Some(queue));
             }
             routes.remove(&queue);
+            // Who waits for its room needs none any more.
+            Handle::current().spawn(async move { queue.tell_publishers(true) });
         }
         let found = routes.by_name.get(&request.label).cloned();
         // One that has a subscriber is another one of the same label.
@@ -390,10 +392,14 @@ impl Shared {
 
     /// Takes the queue out that has no member left.
     pub(super) fn unroute_deserted(&self, queue: &Queue) {
-        let mut routes = self.routes.write();
-        if queue.members() == 0 {
-            routes.remove(queue);
+        {
+            let mut routes = self.routes.write();
+            if queue.members() == 0 {
+                routes.remove(queue);
+            }
         }
+        // Who waits for its room needs none any more.
+        queue.tell_publishers(true);
     }
 
     /// Notes that somebody takes from these subscriptions, or did up to now.

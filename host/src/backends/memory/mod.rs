@@ -6,12 +6,13 @@ mod storage;
 mod tests;
 
 pub use section::MemorySection;
+pub use storage::MemoryStorage;
 
 use crate::broker::driver::Connection;
 use crate::builtin::BuiltIn;
 pub use crate::builtin::Settings;
 use std::sync::Arc;
-use storage::MemoryStorage;
+
 
 /// The most that topics remember together, in bytes: the oldest goes first.
 pub const RETAINED_BYTES_MAX: usize = 256 * 1024 * 1024;

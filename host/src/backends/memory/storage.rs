@@ -19,7 +19,7 @@ const LOOKED_AT_MAX: usize = 4096;
 
 /// Keeps what retention and snapshots ask for; what subscriptions wait for they
 /// hold themselves.
-pub(super) struct MemoryStorage {
+pub struct MemoryStorage {
     last_number: AtomicU64,
     log: Mutex<Log>,
     /// The most that is kept, in bytes: the oldest goes first.
@@ -42,7 +42,9 @@ struct TopicLog {
 }
 
 impl MemoryStorage {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    /// An empty one, which keeps no more than this: the oldest goes first.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
         Self { last_number: AtomicU64::new(0), log: Mutex::default(), bytes_max }
     }
 }

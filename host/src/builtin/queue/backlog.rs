@@ -213,7 +213,8 @@ impl Backlog {
         if count == 0 {
             return;
         }
-        self.ready.retain(|entry| !held(entry));
+        // What was fetched at qos 0 is fetched again with the rest.
+        self.ready.retain(|entry| !held(entry) && entry.is_counted);
         self.ready_bytes = 0;
         self.behind_events += count;
         self.round += 1;

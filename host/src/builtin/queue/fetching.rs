@@ -59,7 +59,9 @@ impl Queue {
         let wanted = |stored: Stored| {
             let own = stored.from.is_some() && stored.from.as_deref() == not_from.as_deref();
             let live = stored.qos.min(qos) == Qos::AtMostOnce && stored.number >= live_from;
-            let fits = filter.as_ref().is_none_or(|filter| filter.matches(&stored.event));
+            // What is open may come from a snapshot of another subscription.
+            let fits = self.filter.matches(&stored.topic)
+                && filter.as_ref().is_none_or(|filter| filter.matches(&stored.event));
             (!own && !live && fits).then(|| Entry::stored(stored, qos))
         };
         let Some(fetched) = state.backlog.take_page(round, page, wanted) else {

@@ -236,7 +236,7 @@ impl Queue {
 
     /// Moves events to `into`. Nothing in here calls back.
     pub(super) fn take(
-        &self,
+        self: &Arc<Self>,
         member: &Member,
         max: usize,
         now: impl Fn() -> Instant,
@@ -252,8 +252,17 @@ impl Queue {
         if !state.delayed.is_empty() {
             state.promote_due(now());
         }
+        let settled = state.settled;
         let made_room = state.take(member, max, into);
-        Ok(TakeEffects { made_room, wants_fetch: state.backlog.wants_fetch() })
+        let wants_fetch = state.backlog.wants_fetch();
+        // What is taken at qos 0 is over at once.
+        let is_over = self.is_durable() && state.settled != settled;
+        let noted = is_over && !std::mem::replace(&mut state.is_noted, true);
+        drop(state);
+        if noted {
+            self.progressed(false);
+        }
+        Ok(TakeEffects { made_room, wants_fetch })
     }
 
     /// Settles an event.

@@ -63,6 +63,14 @@ impl Queue {
         self.state.lock().position(durable)
     }
 
+    /// Whether an event of another queue is one that this one wants, as far as can be
+    /// seen: not who published it.
+    pub(in crate::builtin) fn wants(&self, entry: &Entry) -> bool {
+        let filter = self.event_filter();
+        self.filter.matches(&entry.topic)
+            && filter.as_ref().is_none_or(|filter| filter.matches(&entry.event))
+    }
+
     /// What it would deliver that the storage does not have.
     pub(in crate::builtin) fn unkept(&self) -> Vec<Entry> {
         let state = self.state.lock();
