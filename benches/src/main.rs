@@ -6,6 +6,7 @@
 //! --target wasm32-wasip2` in `guest-examples`.
 
 mod counting;
+mod disk;
 mod dispatch;
 mod latency;
 mod memory;
@@ -56,6 +57,33 @@ enum Bench {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
+    /// Durable publishes through the storage of pubsub.disk, beside a raw file
+    Disk {
+        /// How many publish at once
+        #[arg(long, value_delimiter = ',', default_value = "1,64,1024")]
+        publishers: Vec<usize>,
+        /// Bytes of an event's data
+        #[arg(long, value_delimiter = ',', default_value = "1024,100")]
+        bytes: Vec<usize>,
+        /// Milliseconds of each turn
+        #[arg(long, default_value_t = 500)]
+        turn: u64,
+        /// Where: a folder on the disk in question
+        #[arg(long, default_value = "target/bench-disk")]
+        folder: PathBuf,
+    },
+    /// Filling, opening and reading a large store of pubsub.disk
+    Backlog {
+        /// How many events
+        #[arg(long, default_value_t = 10_000_000)]
+        events: u64,
+        /// Bytes of an event's data
+        #[arg(long, default_value_t = 100)]
+        bytes: usize,
+        /// Where: a folder on the disk in question
+        #[arg(long, default_value = "target/bench-disk")]
+        folder: PathBuf,
+    },
 }
 
 /// Where the guests are, once they are built.
@@ -74,5 +102,9 @@ async fn main() -> anyhow::Result<()> {
         Bench::Latency { rates, seconds } => {
             latency::run(&rates, Duration::from_secs(seconds)).await
         }
+        Bench::Disk { publishers, bytes, turn, folder } => {
+            disk::run(&folder, &publishers, &bytes, Duration::from_millis(turn)).await
+        }
+        Bench::Backlog { events, bytes, folder } => disk::backlog(&folder, events, bytes).await,
     }
 }

@@ -144,10 +144,12 @@ pub fn request() -> Result<SubscribeRequest> {
         qos: Qos::AtLeastOnce,
         max_in_flight: settings.max_in_flight,
         max_in_flight_bytes: settings.max_in_flight_bytes,
+        group_max_in_flight: None,
         not_from: None,
         order: wasi_pubsub::broker::Order::None,
         event_filter: None,
         start: wasi_pubsub::broker::Start::New,
+        is_temporary: false,
         share: Share::new(&Budget::unbounded()),
         ready: Ready(Arc::new(|| {})),
     })

@@ -74,15 +74,17 @@ pub(crate) fn load(name: &str, text: &[u8]) -> Result<Config, Errors> {
     })
 }
 
-/// The backends of the build, one that can do little, and one that is left out.
+/// The backends of the build, ones that can do little, everything and something between,
+/// and one that is left out.
 pub(crate) fn backends() -> Backends<'static> {
     static PRESENT: LazyLock<Vec<&'static dyn BackendSection>> = LazyLock::new(|| {
         let built = wasi_pubsub::backends::backends().present;
-        built.iter().copied().chain([&Limited as &dyn BackendSection]).collect()
+        built.iter().copied().chain([&LIMITED as &dyn BackendSection, &CAPABLE, &SINGLE]).collect()
     });
     static ABSENT: LazyLock<Vec<Absent>> = LazyLock::new(|| {
         let left_out = Absent { name: "pubsub.leftout", feature: Some("leftout") };
-        wasi_pubsub::backends::backends().absent.iter().copied().chain([left_out]).collect()
+        let later = Absent { name: "pubsub.later", feature: None };
+        wasi_pubsub::backends::backends().absent.iter().copied().chain([left_out, later]).collect()
     });
     Backends { present: &PRESENT, absent: &ABSENT }
 }
@@ -92,30 +94,62 @@ pub(crate) fn portable(text: &str) -> String {
     text.replace(folder().to_str().unwrap(), "FOLDER")
 }
 
-/// A backend that keeps qos 0 only and has no queues.
-struct Limited;
+/// A backend of the tests alone.
+struct Invented {
+    name: &'static str,
+    features: Features,
+}
+
+/// Keeps qos 0 only and has no queues.
+static LIMITED: Invented = Invented {
+    name: "pubsub.limited",
+    features: Features {
+        queue: false,
+        ordered_queue: false,
+        pins_keys: false,
+        filters: false,
+        qos_max: Qos::AtMostOnce,
+        delayed_redelivery: false,
+        replay: false,
+        group_limits: false,
+        network: true,
+    },
+};
+
+static CAPABLE: Invented = Invented {
+    name: "pubsub.capable",
+    features: Features {
+        queue: true,
+        ordered_queue: true,
+        pins_keys: true,
+        filters: true,
+        qos_max: Qos::EffectivelyOnce,
+        delayed_redelivery: true,
+        replay: true,
+        group_limits: true,
+        network: true,
+    },
+};
+
+/// Keeps the order of a queue that has one subscriber.
+static SINGLE: Invented = Invented {
+    name: "pubsub.single",
+    features: Features { pins_keys: false, replay: false, group_limits: false, ..CAPABLE.features },
+};
 
 #[derive(Debug, PartialEq)]
-struct LimitedSettings {
+struct InventedSettings {
+    backend: &'static str,
     server: String,
 }
 
-impl BackendSection for Limited {
+impl BackendSection for Invented {
     fn name(&self) -> &'static str {
-        "pubsub.limited"
+        self.name
     }
 
     fn features(&self) -> Features {
-        Features {
-            queue: false,
-            ordered_queue: false,
-            pins_keys: false,
-            filters: false,
-            qos_max: Qos::AtMostOnce,
-            delayed_redelivery: false,
-            replay: false,
-            network: true,
-        }
+        self.features
     }
 
     fn keys(&self) -> &'static [Key] {
@@ -124,17 +158,17 @@ impl BackendSection for Limited {
 
     fn connection(&self, section: &mut Section<'_>) -> Option<Arc<dyn ConnectionSettings>> {
         let server = section.string("server").map_or_else(String::new, |server| server.value);
-        Some(Arc::new(LimitedSettings { server }))
+        Some(Arc::new(InventedSettings { backend: self.name, server }))
     }
 }
 
-impl ConnectionSettings for LimitedSettings {
+impl ConnectionSettings for InventedSettings {
     fn same_as(&self, other: &dyn ConnectionSettings) -> bool {
         (other as &dyn Any).downcast_ref() == Some(self)
     }
 
     fn describe(&self) -> String {
-        format!("limited {}", self.server)
+        format!("{} {}", self.backend, self.server)
     }
 
     fn open(&self, _: &str, _: Option<&str>) -> Result<Arc<dyn Connection>, BrokerError> {

@@ -15,7 +15,7 @@ mod summary;
 
 use cases::{Case, cases, folder, load};
 use std::collections::BTreeSet;
-use wasi_pubsub::config::{Errors, Plan, Problem, built_in, resolve};
+use wasi_pubsub::config::{Config, Errors, Plan, Problem, built_in, resolve};
 
 /// Lists every kind of problem once, and fails to compile where one is left out.
 macro_rules! kinds {
@@ -33,19 +33,24 @@ macro_rules! kinds {
 kinds! {
     NotUtf8 Syntax MissingKey UnknownKey WrongType NotAllowed OutOfRange BadDuration BadSize
     BadTopic BadName BadValue BadFilter BadVariable UnsetVariable BadFile UnknownBackend BackendNotBuilt
-    BackendLater Later DuplicateId DuplicateComponent Conflict Requires GroupWithTopic
+    BackendLater DuplicateId DuplicateComponent Conflict Requires GroupWithTopic
     DeadLetterLoop NothingAfterAttempts OtherCapability QosTooHigh NoQueues NoOrderedQueues
-    SharedOrderedQueue UnknownComponent
+    NoReplay NoGroupLimits SharedOrderedQueue QueueDiffers SubscriptionNameTaken NameOfSeveral
+    UnknownComponent
     BadComponent ForeignImport NothingToRun NeverPushed NotServed NoHandler NotAHandler NotAPuller
     AmbiguousPublish DuplicateSubscription
 }
 
+fn read(case: &Case) -> Result<Config, Errors> {
+    match case.text.is_empty() && case.name.starts_with("without-file") {
+        true => built_in(cases::backends()),
+        false => load(&case.name, &case.text),
+    }
+}
+
 /// Reads a case and joins it with its components, as the command line does.
 fn run(case: &Case) -> Result<Option<Plan>, Errors> {
-    let mut config = match case.text.is_empty() && case.name.starts_with("without-file") {
-        true => built_in(cases::backends())?,
-        false => load(&case.name, &case.text)?,
-    };
+    let mut config = read(case)?;
     let Some(components) = &case.components else { return Ok(None) };
     let mut errors: Option<Errors> = None;
     let mut add = |more: Errors| match &mut errors {
@@ -107,6 +112,48 @@ fn each_valid_file_has_its_plan() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// What a broker knows a topic subscription by, and everything else about it.
+fn known(plan: &Plan) -> BTreeSet<String> {
+    let topics = plan.subscriptions.iter().filter(|s| s.settings.group.is_none());
+    let known = topics.map(|subscription| {
+        let members: Vec<_> =
+            subscription.members.iter().map(|&index| &plan.components[index].name).collect();
+        let broker = plan.brokers[subscription.broker].connection.describe();
+        let (name, filter) = (subscription.settings.known_as(), &subscription.settings.filter);
+        format!("{name}: {filter} at {broker} {:?} by {members:?}", subscription.delivery)
+    });
+    known.collect()
+}
+
+/// Brokers keep backlogs by that name.
+#[test]
+fn taking_a_binding_away_renames_no_topic_subscription() {
+    let mut compared = 0;
+    for case in cases("valid") {
+        let Some(components) = &case.components else { continue };
+        let facts: Vec<_> = components.iter().map(|component| component.facts.clone()).collect();
+        let whole = run(&case).unwrap().unwrap();
+        for left_out in 0.. {
+            let mut config = read(&case).unwrap();
+            let mut at = left_out;
+            let with_it = config.capabilities.iter_mut().find(|capability| {
+                let found = at < capability.bindings.len();
+                at -= if found { 0 } else { capability.bindings.len() };
+                found
+            });
+            let Some(capability) = with_it else { break };
+            capability.bindings.remove(at);
+            // Some component may have nothing to do any more.
+            let Ok(plan) = resolve(&config, &facts) else { continue };
+            let (before, after) = (known(&whole), known(&plan));
+            let new: Vec<_> = after.difference(&before).collect();
+            assert!(new.is_empty(), "{} without binding {left_out}: {new:?}", case.name);
+            compared += after.len();
+        }
+    }
+    assert!(compared > 20, "{compared}");
 }
 
 #[test]

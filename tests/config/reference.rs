@@ -18,6 +18,8 @@ fn keys(text: &str) -> Vec<&'static str> {
 
 const BINDING: &str = "[[capability]]\nname = \"pubsub.mqtt\"\n[[capability.config]]\n";
 
+const DISK: &str = "[[capability]]\nname = \"pubsub.disk\"\n[[capability.config]]\npath = \"x\"\n";
+
 #[test]
 fn every_key_is_in_the_reference() {
     let text = std::fs::read_to_string(folder().join("../../docs/configuration.md")).unwrap();
@@ -25,7 +27,9 @@ fn every_key_is_in_the_reference() {
         "",
         "[[capability]]",
         BINDING,
+        DISK,
         &format!("{BINDING}[capability.config.retry]"),
+        &format!("{BINDING}[capability.config.retention]"),
         &format!("{BINDING}qos = 2\ntopic = \"a\"\n[capability.config.dedupe]"),
         "[[component]]",
         "[[component]]\n[[component.dirs]]",
@@ -39,21 +43,23 @@ fn every_key_is_in_the_reference() {
             );
         }
     }
-    for backend in backends().present.iter().filter(|backend| backend.name() != "pubsub.limited") {
+    for backend in wasi_pubsub::backends::backends().present {
         assert!(text.contains(&format!("`{}`", backend.name())), "{}", backend.name());
     }
 }
 
 #[test]
 fn a_backend_asks_for_the_keys_that_it_says_it_has() {
-    let known = keys(BINDING);
     let common = keys("[[capability]]\nname = \"pubsub.memory\"\n[[capability.config]]");
     let backends = backends();
-    let own: Vec<_> = backends.find("pubsub.mqtt").unwrap().keys().iter().map(|k| k.name).collect();
-    for key in &own {
-        assert!(known.contains(key), "nothing asks for {key}");
-    }
-    for key in known.iter().filter(|key| !common.contains(key)) {
-        assert!(own.contains(key), "{key} is asked for, and not in the list of keys");
+    for (name, binding) in [("pubsub.mqtt", BINDING), ("pubsub.disk", DISK)] {
+        let known = keys(binding);
+        let own: Vec<_> = backends.find(name).unwrap().keys().iter().map(|k| k.name).collect();
+        for key in &own {
+            assert!(known.contains(key), "nothing asks for {key}");
+        }
+        for key in known.iter().filter(|key| !common.contains(key)) {
+            assert!(own.contains(key), "{key} is asked for, and not in the list of keys");
+        }
     }
 }

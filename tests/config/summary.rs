@@ -10,6 +10,9 @@ pub(crate) fn of(plan: &Plan) -> String {
         writeln!(text, "broker {index}: {id} ({backend}) {}", broker.connection.describe())
             .unwrap();
         writeln!(text, "  {:?}", broker.connection).unwrap();
+        for rule in &broker.retention {
+            writeln!(text, "  {} keeps {:?}", rule.filter, rule.retention).unwrap();
+        }
     }
     for (index, subscription) in plan.subscriptions.iter().enumerate() {
         writeln!(text, "subscription {index}: {}", subscription_of(plan, subscription)).unwrap();

@@ -14,6 +14,9 @@ pub(crate) trait Harness: Send + Sync {
     /// the same one continues its sessions, where the broker keeps any.
     async fn connection(&self, identity: &str) -> Arc<dyn Connection>;
 
+    /// Has the broker delete now what nobody needs any more, where it would do so later.
+    async fn forget(&self) {}
+
     /// The same with limits of its own.
     async fn broker_with(&self, identity: &str, limits: Limits) -> Arc<Broker> {
         Broker::new(identity, self.connection(identity).await, limits)

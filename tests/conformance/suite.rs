@@ -4,9 +4,12 @@
 ///
 /// - `queue`: subscribers can share a queue.
 /// - `ordered_queue`: a queue with one subscriber keeps its order.
+/// - `pins_keys`: a queue keeps its order whoever of the group takes from it.
+/// - `replay`: topics remember, and a subscription can begin in the past.
 /// - `qos2`: quality of service 2 is kept.
 /// - `kept_sessions`: a subscription goes on after a break, under the same
 ///   identity and label, with all that it has missed.
+/// - `durable`: what a broker of this process has outlives it.
 /// - `hand_over`: what a member of a group leaves unacknowledged goes to
 ///   another member as soon as it is gone.
 /// - `own_events`: a subscription can be without its own publisher's events.
@@ -129,6 +132,24 @@ macro_rules! suite {
     };
     (@hand_over $harness:ty) => {
         tests!($harness; hand_over: what_a_member_leaves_goes_to_another());
+    };
+    (@replay $harness:ty) => {
+        tests!($harness; replay:
+            who_comes_late_gets_what_was_acknowledged(),
+            what_is_published_meanwhile_comes_after_it_once(),
+            a_new_one_begins_with_what_comes(),
+            other_topics_do_not_remember(),
+            the_past_can_be_filtered_and_retried());
+    };
+    (@pins_keys $harness:ty) => {
+        tests!($harness; pins_keys: whoever_of_the_group_has_one_has_the_key());
+    };
+    (@durable $harness:ty) => {
+        tests!($harness; durable:
+            what_was_not_acknowledged_comes_again(),
+            what_was_missed_comes(),
+            a_queue_goes_on(),
+            what_nobody_waits_for_is_not_kept());
     };
     (@own_events $harness:ty) => {
         tests!($harness; own_events: they_are_left_out_on_request());

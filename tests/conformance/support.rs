@@ -99,6 +99,17 @@ pub(crate) async fn take(subscription: &Arc<Subscription>) -> Lease {
     within(&format!("an event of `{label}`"), subscription.next()).await.unwrap()
 }
 
+/// Takes the next event of two subscribers, whichever gets it.
+pub(crate) async fn take_either(one: &Arc<Subscription>, two: &Arc<Subscription>) -> Lease {
+    let either = async {
+        tokio::select! {
+            lease = one.next() => lease.unwrap(),
+            lease = two.next() => lease.unwrap(),
+        }
+    };
+    testkit::within("an event for either", either).await
+}
+
 /// Takes the next event, which has to be this one. To take a marker that was
 /// published last shows that nothing else came before it.
 #[track_caller]

@@ -6,12 +6,14 @@ use std::time::Duration;
 use testkit::Host;
 use testkit::Stream::{Err, Out};
 
-on_each_backend!(publisher, receiver, puller, streamer, concurrent, pipeline, worker, raw,);
+on_each_backend!(
+    publisher, receiver, puller, streamer, concurrent, pipeline, worker, raw, task_queue, routing,
+);
 
 /// Starts an example. The built-in broker gets the very file of the example.
 fn start(scene: &Scene, name: &str) -> Host {
     let file = examples().join(name).join("capabilities.toml");
-    if !scene.has_broker() {
+    if scene.is_memory() {
         return scene.command(&["run", "-c", &file.to_string_lossy()]).start();
     }
     let text = std::fs::read_to_string(&file).expect("the configuration of an example");
@@ -119,6 +121,109 @@ async fn worker(scene: Scene) {
             "worker | packed order 3, attempt 2",
         ]
     );
+}
+
+/// Of 60 tasks each is done, and none is done twice: what a worker that crashes had
+/// begun is done by whoever gets it next.
+async fn task_queue(scene: Scene) {
+    let mut host = start(&scene, "task-queue");
+    host.wait_for_count(Out, " | done: order ", 60).await;
+    drain(&mut host).await;
+    let lines = printed(&host);
+    let done = |line: &String| {
+        let (worker, task) = line.split_once(" | done: ")?;
+        let (task, attempt) = task.split_once(", attempt ")?;
+        Some((worker.to_owned(), task.to_owned(), attempt.parse::<u32>().ok()?))
+    };
+    let done: Vec<_> = lines.iter().filter_map(done).collect();
+    let mut tasks: Vec<_> = done.iter().map(|(_, task, _)| task.clone()).collect();
+    tasks.sort();
+    let mut expected: Vec<_> = (1..=60).map(|number| format!("order {number}")).collect();
+    expected.sort();
+    assert_eq!(tasks, expected, "each task is done once");
+    for worker in ["steady", "slow", "crashing"] {
+        assert!(done.iter().any(|(by, ..)| by == worker), "{worker} took part: {lines:#?}");
+    }
+    let crashes = host.lines().count(Err, "component=crashing");
+    assert!(crashes > 0, "it has crashed: {}", host.lines().dump());
+    let repeated = done.iter().filter(|(.., attempt)| *attempt > 1).count();
+    assert!((1..=crashes).contains(&repeated), "{repeated} were repeated after {crashes} crashes");
+}
+
+async fn routing(scene: Scene) {
+    let mut host = start(&scene, "routing");
+    host.expect_exit(0).await;
+    let lines = printed(&host);
+    assert_eq!(lines[0], "routing | 32 events of 4 topics: each of 4 users got what is theirs");
+}
+
+/// A thousand users and a thousand topics.
+#[tokio::test]
+async fn routing_to_many() {
+    let scene = Scene::memory();
+    let text = routing_configuration("1000", "1000", "10");
+    let target = format!("path = \"{}/target/", examples().display());
+    scene.write(&text.replace("path = \"../target/", &target));
+    let mut host = scene.run();
+    host.expect_exit(0).await;
+    let lines = printed(&host);
+    let all = "routing | 10000 events of 1000 topics: each of 1000 users got what is theirs";
+    assert_eq!(lines[0], all, "{lines:?}");
+}
+
+/// A host that starts later reads what was published before.
+#[tokio::test]
+async fn replay_by_another_host() {
+    let scene = Scene::disk();
+    for (file, last) in [("capabilities.toml", PUBLISHED), ("late.toml", HISTORY)] {
+        scene.write(&replay_configuration(file));
+        let mut host = scene.run();
+        host.expect_exit(0).await;
+        assert_eq!(printed(&host).last().map(String::as_str), Some(last));
+    }
+}
+
+/// A component that joins later, in the same host.
+#[tokio::test]
+async fn replay_after_a_reload() {
+    for scene in [Scene::memory(), Scene::disk()] {
+        scene.write(&replay_configuration("capabilities.toml"));
+        let mut host = scene.command(&["run", "--watch"]).start();
+        host.wait_for(Out, PUBLISHED).await;
+        scene.write(&replay_configuration("late.toml"));
+        host.wait_for(Out, HISTORY).await;
+        drain(&mut host).await;
+        let orders: Vec<_> = (1..=3).map(|number| format!("replay | order {number}")).collect();
+        assert_eq!(printed(&host)[1..4], orders);
+    }
+}
+
+const PUBLISHED: &str = "publisher | published 3 to orders/new";
+const HISTORY: &str = "replay | the history has 3 orders";
+
+/// One of the files of `replay`, for the broker of a scene.
+fn replay_configuration(file: &str) -> String {
+    let text = std::fs::read_to_string(examples().join("replay").join(file)).expect("a file");
+    let target = format!("path = \"{}/target/wasm", examples().display());
+    text.replace("path = \"../target/replay.pubsub\"\n", "")
+        .replace("pubsub.disk", "pubsub.memory")
+        .replace("path = \"../target/wasm", &target)
+}
+
+/// The file beside the example comes from the script.
+#[test]
+fn the_script_of_routing_wrote_its_configuration() {
+    let folder = examples().join("routing");
+    let written = routing_configuration("4", "4", "8");
+    let there = std::fs::read_to_string(folder.join("capabilities.toml")).expect("a configuration");
+    assert_eq!(written, there);
+}
+
+fn routing_configuration(users: &str, topics: &str, events: &str) -> String {
+    let script = examples().join("routing/capabilities.sh");
+    let output =
+        std::process::Command::new("sh").arg(script).args([users, topics, events]).output();
+    String::from_utf8(output.expect("a shell").stdout).expect("text")
 }
 
 async fn raw(scene: Scene) {

@@ -31,6 +31,7 @@ macro_rules! both_versions {
 
 mod cuts_inbound;
 mod cuts_outbound;
+mod disk;
 mod poison;
 mod promises;
 mod restart;

@@ -470,6 +470,7 @@ impl Connection for ModelConnection {
             qos_max: Qos::EffectivelyOnce,
             delayed_redelivery: self.model.returns,
             replay: false,
+            group_limits: false,
             network: true,
         }
     }

@@ -1,6 +1,6 @@
 //! One simulated world: hosts, publishers, guests, a broker, and what befalls them.
 
-use crate::belief::{Belief, Stamp};
+use crate::belief::{Belief, Stamp, Wants};
 use crate::checker::{Checker, Seen};
 use crate::guest::{Desk, Mood, tell};
 use crate::model::{Faults, Model};
@@ -10,7 +10,7 @@ use crate::takers::{Manner, Taker, pass_by};
 use crate::trace::Trace;
 use crate::watch::Watch;
 use fastrand::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinHandle, yield_now};
@@ -85,6 +85,8 @@ struct World {
     publishers: Vec<JoinHandle<()>>,
     published: u64,
     identities: u64,
+    /// What was published at qos 2, and where.
+    once: BTreeSet<(u64, Topic)>,
 }
 
 /// What the hosts connect to.
@@ -135,6 +137,7 @@ impl World {
             publishers: Vec::new(),
             published: 0,
             identities: 0,
+            once: BTreeSet::new(),
         };
         for number in 0..scenario.hosts {
             let host = world.start(number).await;
@@ -236,9 +239,16 @@ impl World {
     /// Publishes an event, from one of the hosts or from outside.
     fn publish(&mut self) {
         let again = self.rng.u8(0..8) == 0 && self.identities > 0;
-        let identity = if again { self.rng.u64(0..self.identities) } else { self.identities };
-        self.identities += u64::from(!again);
+        let known = if again { self.rng.u64(0..self.identities) } else { self.identities };
         let (topic, qos) = (scenario::topic(&mut self.rng), scenario::qos(&mut self.rng));
+        // The built-in broker stores nothing of what was published before at qos 2,
+        // and this repetition may be one that a filter wants.
+        let taken = qos == Qos::EffectivelyOnce && !self.once.insert((known, topic.clone()));
+        let identity = if taken { self.identities } else { known };
+        if taken {
+            self.once.insert((identity, topic.clone()));
+        }
+        self.identities += u64::from(identity == self.identities);
         let number = self.rng.usize(..self.hosts.len());
         let mut publisher = Publisher {
             broker: self.hosts[number].broker.clone(),
@@ -264,14 +274,14 @@ impl World {
 
     /// The sessions of the built-in broker that get an event. The model knows by
     /// itself which of its sessions do.
-    fn sessions(&self, topic: &Topic, qos: Qos) -> Vec<String> {
+    fn sessions(&self, topic: &Topic, qos: Qos) -> Vec<(String, Option<Wants>)> {
         let Shore::Memory(_) = self.broker else { return Vec::new() };
         let mut sessions = Vec::new();
         for host in 0..self.scenario.hosts {
             for plan in &self.scenario.plans {
                 let settings = settings_of(plan, host);
                 if settings.filter.matches(topic) && qos.min(settings.qos) > Qos::AtMostOnce {
-                    sessions.push(session_of(&settings));
+                    sessions.push((session_of(&settings), plan.wants));
                 }
             }
         }
@@ -523,7 +533,8 @@ fn session_of(settings: &SubscriptionSettings) -> String {
 struct Publisher {
     broker: Arc<Broker>,
     checker: Arc<Checker>,
-    sessions: Vec<String>,
+    /// Each with the events that it wants.
+    sessions: Vec<(String, Option<Wants>)>,
     topic: Topic,
     qos: Qos,
     identity: u64,
@@ -544,12 +555,14 @@ impl Publisher {
         for _ in 0..Self::TRIES_MAX {
             let event = self.event();
             let stamp = Stamp::of(&event);
+            let wants = |wants: &Option<Wants>| wants.is_none_or(|of| (of.wants)(&event));
+            let wanting = self.sessions.iter().filter(|(_, of)| wants(of));
+            let wanting: Vec<String> = wanting.map(|(session, _)| session.clone()).collect();
             let patience = millis(self.rng.u64(50..3000));
             let publish = self.broker.publish("tester", &self.topic, event, self.qos, patience);
             match publish.await {
                 Ok(()) => {
-                    let owe = |session: &String| self.checker.owe(session, stamp);
-                    return self.sessions.iter().for_each(owe);
+                    return wanting.iter().for_each(|session| self.checker.owe(session, stamp));
                 }
                 Err(BrokerError::Unavailable(_)) => {}
                 Err(BrokerError::Closed(_)) => return,

@@ -18,6 +18,7 @@ mod logs;
 mod mosquitto;
 mod process;
 mod proxy;
+pub mod sqlite_disk;
 mod wait;
 
 pub use certificates::Certificates;

@@ -5,6 +5,8 @@
 
 use crate::config::{Absent, BackendSection, Backends};
 
+#[cfg(feature = "disk")]
+pub mod disk;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "mqtt")]
@@ -14,6 +16,8 @@ pub mod mqtt;
 const PRESENT: &[&dyn BackendSection] = &[
     #[cfg(feature = "memory")]
     &memory::MemorySection,
+    #[cfg(feature = "disk")]
+    &disk::DiskSection,
     #[cfg(feature = "mqtt")]
     &mqtt::MqttSection,
 ];
@@ -22,9 +26,10 @@ const PRESENT: &[&dyn BackendSection] = &[
 const ABSENT: &[Absent] = &[
     #[cfg(not(feature = "memory"))]
     Absent { name: "pubsub.memory", feature: Some("memory") },
+    #[cfg(not(feature = "disk"))]
+    Absent { name: "pubsub.disk", feature: Some("disk") },
     #[cfg(not(feature = "mqtt"))]
     Absent { name: "pubsub.mqtt", feature: Some("mqtt") },
-    Absent { name: "pubsub.disk", feature: None },
 ];
 
 /// What a configuration may name.

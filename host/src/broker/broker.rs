@@ -1,7 +1,10 @@
 //! One broker, as the rest of the host sees it.
 
 use super::driver::{Connection, Features};
-use super::{BrokerError, Budget, Event, Limits, Qos, Subscription, SubscriptionSettings, Topic};
+use super::{
+    BrokerError, Budget, Event, Limits, Qos, RetentionRule, Subscription, SubscriptionSettings,
+    Topic,
+};
 use parking_lot::RwLock;
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -68,6 +71,12 @@ impl Broker {
     /// Changes the limits of what is published from now on.
     pub fn set_limits(&self, limits: Limits) {
         *self.limits.write() = limits;
+    }
+
+    /// Says what topics are to remember, instead of what was said before. A broker
+    /// without [`Features::replay`] ignores it.
+    pub fn set_retention(&self, rules: Vec<RetentionRule>) {
+        self.connection.set_retention(rules);
     }
 
     /// The capability's id.

@@ -35,6 +35,8 @@ pub struct Features {
     /// Topics remember: [`SubscribeRequest::start`] and
     /// [`Connection::set_retention`] are understood.
     pub replay: bool,
+    /// [`SubscribeRequest::group_max_in_flight`] is understood.
+    pub group_limits: bool,
     /// The broker can be reached by other processes.
     pub network: bool,
 }
@@ -99,9 +101,9 @@ pub trait Connection: Send + Sync + 'static {
 /// What a subscription asks of the broker.
 #[derive(Clone)]
 pub struct SubscribeRequest {
-    /// What tells this subscription from others of the same process, and is
-    /// the same after a restart: the component's or the group's name and the
-    /// filter. For sessions and logs.
+    /// What tells this subscription from others of the same process at this
+    /// broker, and is the same after a restart: the component's or the group's name
+    /// and the filter, or a name that was given to it. For sessions and logs.
     pub label: String,
     /// The topics.
     pub filter: TopicFilter,
@@ -120,11 +122,18 @@ pub struct SubscribeRequest {
     /// Where it begins if the broker does not know it yet. Only brokers with
     /// [`Features::replay`] look at it.
     pub start: Start,
+    /// Whether it ends with its [`Source`], whatever the broker would keep otherwise.
+    /// Only brokers with [`Features::replay`] look at it.
+    pub is_temporary: bool,
     /// The most events that may be buffered in the driver or unsettled, together.
     pub max_in_flight: usize,
     /// The largest number of bytes, likewise. One event above it may be taken
     /// when nothing else is there.
     pub max_in_flight_bytes: usize,
+    /// The most events that all subscribers of the queue may have unsettled,
+    /// together; `None`: no limit. Where they say different things, the smallest
+    /// counts. Only brokers with [`Features::group_limits`] look at it.
+    pub group_max_in_flight: Option<usize>,
     /// The subscription's part of what the whole process may hold. A driver takes
     /// nothing from the broker that [`Share::try_add`] finds no room for, goes on
     /// serving its connection, and is told by [`Share::on_room`]. What

@@ -81,6 +81,13 @@ impl EventFilter {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// An attribute, by its name as [`Event::value`] takes it, and the value that
+    /// it has in every event that is wanted; where the filter names one.
+    #[must_use]
+    pub fn equality(&self) -> Option<(&str, &str)> {
+        self.expression.equality()
+    }
 }
 
 impl fmt::Display for EventFilter {
@@ -90,6 +97,14 @@ impl fmt::Display for EventFilter {
 }
 
 impl Expression {
+    fn equality(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Equals(name, wanted) => Some((name, wanted)),
+            Self::All(parts) => parts.iter().find_map(Self::equality),
+            _ => None,
+        }
+    }
+
     fn matches(&self, event: &Event) -> bool {
         match self {
             Self::Has(name) => event.value(name).is_some(),

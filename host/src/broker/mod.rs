@@ -22,6 +22,7 @@ mod qos;
 mod retention;
 mod retry;
 mod settings;
+mod start;
 mod stats;
 mod subscription;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use retry::{RETRY_DELAY_MAX, RetryPolicy};
 pub use settings::{
     ACK_DEADLINE, DedupeWindow, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, SubscriptionSettings,
 };
+pub use start::StartError;
 pub use stats::Stats;
 pub use subscription::Subscription;
 pub use topic::{TOPIC_BYTES_MAX, Topic, TopicError, TopicFilter};

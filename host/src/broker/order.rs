@@ -41,6 +41,26 @@ pub enum OrderBy {
 )]
 pub struct OrderByError;
 
+impl Order {
+    /// What an event shares with those that it is handled after and before; what
+    /// is compared is the whole. `None` where there is no order.
+    #[must_use]
+    pub fn key<'a>(&self, event: &'a Event, topic: &'a Topic) -> Option<(bool, &'a str)> {
+        let by = match self {
+            Self::None => return None,
+            Self::All => return Some((false, "")),
+            Self::Key(by) => by,
+        };
+        let key = match by {
+            OrderBy::EventKey => event.ordering_key.as_deref(),
+            OrderBy::Attribute(name) => event.value(name),
+            OrderBy::TopicLevel(level) => topic.as_str().split('/').nth(level - 1),
+        };
+        // A topic is no key, even if it reads like one.
+        Some((key.is_some(), key.unwrap_or(topic.as_str())))
+    }
+}
+
 impl FromStr for OrderBy {
     type Err = OrderByError;
 
@@ -97,18 +117,7 @@ impl Lanes {
 
     /// The lane of an event, where there is an order.
     pub(super) fn lane(&self, event: &Event, topic: &Topic) -> Option<Lane> {
-        let by = match &self.order {
-            Order::None => return None,
-            Order::All => return Some(Lane(0)),
-            Order::Key(by) => by,
-        };
-        let key = match by {
-            OrderBy::EventKey => event.ordering_key.as_deref(),
-            OrderBy::Attribute(name) => event.value(name),
-            OrderBy::TopicLevel(level) => topic.as_str().split('/').nth(level - 1),
-        };
-        // A topic is no key, even if it reads like one.
-        Some(Lane(self.hash.of((key.is_some(), key.unwrap_or(topic.as_str())))))
+        self.order.key(event, topic).map(|key| Lane(self.hash.of(key)))
     }
 
     /// A new delivery comes to its lane: `true` if it is its turn. Otherwise it

@@ -15,8 +15,21 @@ pub struct Retention {
     pub bytes: Option<u64>,
 }
 
-/// What the topics of a filter keep. Where several rules fit a topic, each keeps
-/// what it keeps.
+impl Retention {
+    /// What keeps all that either of two keeps.
+    #[must_use]
+    pub fn larger(self, other: Self) -> Self {
+        // Without a bound it is larger than with any.
+        Self {
+            age: self.age.zip(other.age).map(|(one, two)| one.max(two)),
+            events: self.events.zip(other.events).map(|(one, two)| one.max(two)),
+            bytes: self.bytes.zip(other.bytes).map(|(one, two)| one.max(two)),
+        }
+    }
+}
+
+/// What the topics of a filter keep. Where several rules fit a topic, the larger
+/// of each bound holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionRule {
     /// The topics.

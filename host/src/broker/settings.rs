@@ -13,12 +13,15 @@ pub const ACK_DEADLINE: Duration = Duration::from_secs(30);
 /// What a subscription asks for, and how its events are handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionSettings {
-    /// The text of `topic` or `queue` as configured; what `receive`, `stream`
-    /// and `pull` name.
+    /// The name that it was given or, without one, the text of `topic` or `queue`
+    /// as configured; what `receive`, `stream` and `pull` name.
     pub name: String,
     /// Unique in the process and the same after a restart: component or group,
     /// and filter.
     pub label: String,
+    /// What its broker knows it by; `None`: the label. It differs where another
+    /// broker has a subscription of the same name, and does not depend on that.
+    pub broker_label: Option<String>,
     /// The topics.
     pub filter: TopicFilter,
     /// The group that shares the queue; `None` for a topic subscription.
@@ -36,6 +39,9 @@ pub struct SubscriptionSettings {
     /// The largest number of bytes, likewise. One event above it is taken when
     /// nothing else is there.
     pub max_in_flight_bytes: usize,
+    /// The most events that all subscribers of a queue may have unsettled, together,
+    /// where the broker can hold them to that; `None`: no limit.
+    pub group_max_in_flight: Option<usize>,
     /// How long a taker has for its verdict, for pull. `None` for push, where
     /// the runtime bounds the call.
     pub ack_deadline: Option<Duration>,
@@ -49,6 +55,8 @@ pub struct SubscriptionSettings {
     pub dedupe: DedupeWindow,
     /// Where it begins where the broker does not know it yet.
     pub start: Start,
+    /// Whether its broker forgets it when it ends.
+    pub is_temporary: bool,
 }
 
 impl SubscriptionSettings {
@@ -58,6 +66,7 @@ impl SubscriptionSettings {
         Self {
             name: filter.as_str().to_owned(),
             label: filter.as_str().to_owned(),
+            broker_label: None,
             filter,
             group: None,
             qos: Qos::default(),
@@ -65,13 +74,21 @@ impl SubscriptionSettings {
             order: Order::None,
             max_in_flight: MAX_IN_FLIGHT,
             max_in_flight_bytes: MAX_IN_FLIGHT_BYTES,
+            group_max_in_flight: None,
             ack_deadline: None,
             retry: RetryPolicy::default(),
             exhausted: Exhausted::Never,
             not_from: None,
             dedupe: DedupeWindow::default(),
             start: Start::New,
+            is_temporary: false,
         }
+    }
+
+    /// What its broker knows it by: unique there, and the same after a restart.
+    #[must_use]
+    pub fn known_as(&self) -> &str {
+        self.broker_label.as_deref().unwrap_or(&self.label)
     }
 }
 

@@ -65,15 +65,17 @@ impl Subscription {
         let ready = waiters.clone();
         let share = Share::new(broker.budget());
         let request = SubscribeRequest {
-            label: settings.label.clone(),
+            label: settings.known_as().to_owned(),
             filter: settings.filter.clone(),
             group: settings.group.clone(),
             qos: settings.qos,
             order: settings.order.clone(),
             event_filter: settings.event_filter.clone(),
             start: settings.start,
+            is_temporary: settings.is_temporary,
             max_in_flight: settings.max_in_flight,
             max_in_flight_bytes: settings.max_in_flight_bytes,
+            group_max_in_flight: settings.group_max_in_flight,
             share: share.clone(),
             not_from: settings.not_from.clone(),
             ready: Ready(Arc::new(move || ready.wake_all())),

@@ -83,6 +83,7 @@ impl Connection for FakeConnection {
             qos_max: Qos::EffectivelyOnce,
             delayed_redelivery: false,
             replay: false,
+            group_limits: false,
             network: true,
         }
     }

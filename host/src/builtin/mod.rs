@@ -1,52 +1,39 @@
 //! The built-in broker: topics, subscriptions and subscribers, over a storage.
 //!
 //! `pubsub.memory` and `pubsub.disk` are this broker with different storages.
+//!
+//! A subscription has a queue: that of a topic subscription is its own, the
+//! members of a group share one. Where the [storage](storage) holds the backlog, a
+//! subscription outlives its subscribers and the process, and its queue buffers a
+//! part of what waits; otherwise the queue holds all of it, ends with its topic
+//! subscription, or passes to the one that replaces it, and a group's lasts as
+//! long as the broker.
+//!
+//! At qos 1 and 2 no event is lost: a publisher waits while there is no room for
+//! the event, and the event goes to all subscriptions that want it or to none.
 
+mod admin;
+mod broker;
+mod janitor;
+mod once;
+mod publication;
+mod publish;
+mod queue;
+mod routes;
+mod settings;
+mod source;
 pub mod storage;
+mod timer;
+mod trie;
 
-use crate::broker::{Event, Qos, Topic};
-use std::sync::Arc;
+pub use admin::{SeekTo, SubscriptionInfo};
+pub use broker::BuiltIn;
+pub use publication::{Notices, Publication};
+pub use settings::{Clock, Settings};
 
-/// An event on its way into a storage, with the subscriptions that want it.
-pub struct Publication {
-    /// The topic.
-    pub topic: Topic,
-    /// The event.
-    pub event: Arc<Event>,
-    /// Its size in bytes, as [`Event::size`] counts them.
-    pub size: usize,
-    /// The quality of service.
-    pub qos: Qos,
-    /// Who publishes it.
-    pub from: Option<Arc<str>>,
-    /// When. A storage makes it no earlier than that of the number before.
-    pub time: std::time::SystemTime,
-    /// What it is known by where it must not be published a second time: to be
-    /// kept beside it, until [`Publication::once_until`].
-    pub once: Option<u128>,
-    /// Until when [`once`](Self::once) is kept.
-    pub once_until: std::time::SystemTime,
-    /// Whether somebody wants it to be kept: a subscription where the storage
-    /// holds the backlog, retention or a snapshot. It is delivered in any case.
-    pub is_kept: bool,
-    /// Whether it may have the room that is reserved for dead letters.
-    pub is_dead_letter: bool,
-}
+use std::time::Instant;
 
-impl Publication {
-    /// Delivers it to the subscriptions that want it. To be called once, by the
-    /// storage, when it is kept; in the order of the numbers where the storage
-    /// holds the backlog.
-    pub fn deliver(self, _number: u64) -> Notices {
-        Notices(())
-    }
-}
-
-/// Who has to be told that there is something to take.
-#[must_use = "subscribers wait for it"]
-pub struct Notices(());
-
-impl Notices {
-    /// Tells them. To be called without any lock.
-    pub fn send(self) {}
+/// The time of tokio, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -6,7 +6,7 @@
 //! subscriptions once it is kept, and in the order of the numbers where the
 //! storage [holds the backlog](Storage::holds_backlog).
 
-use super::{Notices, Publication};
+use super::publication::{Notices, Publication};
 
 use crate::broker::{Event, EventFilter, Qos, Retention, Topic, TopicFilter};
 use async_trait::async_trait;
@@ -27,11 +27,11 @@ pub trait Storage: Send + Sync + 'static {
     /// and subscriptions hold what they wait for themselves.
     fn holds_backlog(&self) -> bool;
 
-    /// What is there at the start. Called once, before anything else.
+    /// What is there at the start. Called once, before anything else; may block.
     ///
     /// # Errors
     /// What is there cannot be read.
-    async fn load(&self) -> Result<Contents, StorageError>;
+    fn load(&self) -> Result<Contents, StorageError>;
 
     /// Keeps an event and then delivers it, at once or when it is durable. One
     /// that nobody wants to be kept only gets its number.
@@ -39,6 +39,12 @@ pub trait Storage: Send + Sync + 'static {
 
     /// The highest number that was given so far.
     fn last_number(&self) -> u64;
+
+    /// Every event up to this number is durable and delivered, or will never be.
+    fn durable_number(&self) -> u64;
+
+    /// How many events the topics of a filter have from a number on.
+    async fn count(&self, filter: &TopicFilter, from: u64) -> Result<u64, StorageError>;
 
     /// Fetches events for a subscription. The reply comes at once or from another
     /// thread; it is never called while a lock of the storage is held.
@@ -96,9 +102,9 @@ pub struct Contents {
     pub subscriptions: Vec<(SubscriptionRecord, Position)>,
     /// The snapshots.
     pub snapshots: Vec<SnapshotRecord>,
-    /// The hash of each event that may not be published a second time, with its
-    /// number and when it was published: see [`Publication::once`].
-    pub once: Vec<(u128, u64, SystemTime)>,
+    /// What may not be published a second time, and until when: see
+    /// [`Publication::once`].
+    pub once: Vec<(u128, SystemTime)>,
 }
 
 /// One event that is kept.

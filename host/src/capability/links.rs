@@ -28,7 +28,7 @@ pub trait Links: Send + Sync + 'static {
     /// `InvalidTopic` or `Denied`.
     fn route(&self, topic: &str) -> Result<Route, BrokerError>;
 
-    /// The pull subscription with this name: the exact text of its `topic` or
+    /// The pull subscription with this name: its own or the exact text of its `topic` or
     /// `queue`.
     fn subscription(&self, name: &str) -> Option<Arc<Subscription>>;
 

@@ -16,8 +16,8 @@ use std::io::{BufRead, Read, Write};
 
 /// The members of a line that are not the event's. An attribute with such a name
 /// goes into `attributes`.
-pub(super) const MEMBERS: [&str; 7] =
-    ["topic", "attempt", "attributes", "number", "collected", "error", "outcome"];
+pub(super) const MEMBERS: [&str; 8] =
+    ["topic", "attempt", "attributes", "number", "collected", "published", "error", "outcome"];
 /// The longest line that is taken, in bytes.
 const LINE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// The largest input that is taken, in bytes: it is read before anything runs.
@@ -35,7 +35,7 @@ pub(super) struct Line {
     pub(super) event: Event,
     /// Which delivery it is, from 1.
     pub(super) attempt: Option<u32>,
-    /// The number of a dead letter on this machine.
+    /// The number of a dead letter on this machine, or of an event in a store.
     pub(super) number: Option<u64>,
     /// When a dead letter was collected.
     pub(super) collected: Option<String>,
@@ -164,6 +164,10 @@ fn own_member(
         }
         "collected" => {
             line.collected = Some(serde_json::from_str(json).map_err(|_| wrong("a string"))?);
+        }
+        // Of an event that was printed from a store: it gets another time.
+        "published" => {
+            serde_json::from_str::<String>(json).map_err(|_| wrong("a string"))?;
         }
         "error" => {
             line.error = Some(serde_json::from_str(json).map_err(|_| wrong("a string"))?);

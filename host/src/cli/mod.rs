@@ -3,6 +3,8 @@
 //! Only this module touches the terminal, the environment and the folders of
 //! the user; and only here the list of backends meets the runtime.
 
+#[cfg(feature = "disk")]
+mod broker;
 mod check;
 mod completions;
 mod dead;
@@ -54,6 +56,7 @@ Examples:
   wasi-pubsub subscribe 'orders/#' --json        print what is published there
   wasi-pubsub test handler.wasm < events.jsonl   feed events to a handler, no broker
   wasi-pubsub dead list                          what nobody could handle, and why
+  wasi-pubsub broker subscriptions               who waits for what in a store
 
 Exit codes: 0 done, 1 failed while running, 2 the arguments, the configuration
 or a component is wrong.";
@@ -69,6 +72,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Test(test::TestArgs),
     Dead(dead::DeadArgs),
+    #[cfg(feature = "disk")]
+    Broker(broker::BrokerArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -111,6 +116,8 @@ impl Command {
             Self::Inspect(args) => inspect::inspect(&args),
             Self::Test(args) => in_runtime(test::test(args)),
             Self::Dead(args) => in_runtime(dead::dead(args)),
+            #[cfg(feature = "disk")]
+            Self::Broker(args) => in_runtime(broker::broker(args)),
             Self::Completions(args) => completions::completions(&args),
         }
     }

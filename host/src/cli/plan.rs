@@ -57,6 +57,7 @@ impl InUse {
     pub(super) fn take_effect(&self) {
         for known in &self.brokers {
             known.broker.set_limits(self.limits.clone());
+            known.broker.set_retention(known.plan.retention.clone());
             if let Some(keeping) = &known.letters {
                 keeping.keep(known.topics.clone());
             }
@@ -241,8 +242,12 @@ impl Planned {
             let members: Vec<_> =
                 subscription.members.iter().map(|&i| plan.components[i].name.as_str()).collect();
             let kind = match &settings.group {
-                Some(group) => format!("queue `{}` of group {group}", settings.name),
-                None => format!("topic `{}`", settings.name),
+                Some(group) => format!("queue `{}` of group {group}", settings.filter),
+                None => format!("topic `{}`", settings.filter),
+            };
+            let called = match settings.name == settings.filter.as_str() {
+                true => String::new(),
+                false => format!(", called {}", settings.name),
             };
             let delivery = match subscription.delivery {
                 Delivery::Push => "pushed to",
@@ -257,7 +262,8 @@ impl Planned {
                 Some(filter) => format!(", where {filter}"),
                 None => String::new(),
             };
-            let _ = writeln!(text, "{kind}, qos {qos}{order}, {delivery} {members}{filter}");
+            let _ =
+                writeln!(text, "{kind}{called}, qos {qos}{order}, {delivery} {members}{filter}");
         }
         for component in &plan.components {
             let kind = if component.is_command { "command" } else { "handler" };
@@ -312,7 +318,7 @@ impl Planned {
                 .open(&own_client_id(&client_id, &all, &wanted), first.as_deref())
                 .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
             let mut keeping = None;
-            if wanted.features.network {
+            if wanted.is_reachable() {
                 let settings = Arc::clone(&wanted.connection);
                 let wrapped = Keeping::new(connection, settings, letters.clone());
                 connection = wrapped.clone();
@@ -320,6 +326,7 @@ impl Planned {
             }
             let (id, limits, budget) = (wanted.id.clone(), limits.clone(), budget.clone());
             let broker = Broker::with_budget(id, connection, limits, budget);
+            broker.set_retention(wanted.retention.clone());
             Ok(BrokerInUse { plan: wanted, broker, letters: keeping, topics: letters })
         };
         let brokers = plan.brokers.into_iter().zip(letters).zip(firsts);

@@ -24,7 +24,7 @@ const LINES_READ_AHEAD: usize = 64;
 /// How long `--lines` runs before it shows its progress on a terminal.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
-/// Publish events to the network broker that the configuration names
+/// Publish events to the broker that the configuration names
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::signals::Signals;
-use super::{ConfigArgs, lines, tool};
+use super::{ConfigArgs, files, lines, tool};
 use crate::broker::{Lease, Qos, Subscription, SubscriptionSettings, TopicFilter, Verdict};
 use clap::Args;
 use std::io::Write;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How long the last acknowledgements may take.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
-/// Print what is published to the network broker that the configuration names
+/// Print what is published to the broker that the configuration names
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -63,6 +63,9 @@ pub(super) async fn subscribe(args: SubscribeArgs) -> Result<(), Failure> {
     let mut settings = SubscriptionSettings::new(filter);
     settings.group.clone_from(&args.queue);
     settings.qos = args.qos;
+    // Nobody else's: what a broker keeps for a name goes to whoever has it.
+    settings.label = files::random_client_id();
+    settings.is_temporary = true;
     let signals = Signals::listen()?;
     let print = async {
         let subscription = args.in_time(broker.subscribe(settings)).await?.map_err(|error| {

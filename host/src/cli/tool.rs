@@ -4,13 +4,13 @@
 use super::failure::Failure;
 use super::{ConfigArgs, files, plan};
 use crate::broker::{Broker, Limits, Qos};
-use crate::config::{Capability, Config};
+use crate::config::{Binding, BrokerPlan, Capability, Config};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Opens the network broker that a topic or filter goes to, and returns it with
-/// the topic as it is called there. `ID:TOPIC` names a capability; without it,
-/// there must be one only.
+/// Opens the broker that a topic or filter goes to, and returns it with the topic as
+/// it is called there. `ID:TOPIC` names a capability; without it, there must be one
+/// only. It is one of the network, or one that no other process has.
 pub(super) fn open(args: &ConfigArgs, topic: &str) -> Result<(Arc<Broker>, String), Failure> {
     let Some(path) = files::config_file(args) else {
         return Err(Failure::input(
@@ -30,27 +30,38 @@ pub(super) fn open(args: &ConfigArgs, topic: &str) -> Result<(Arc<Broker>, Strin
     let connection =
         connection.map_err(|error| Failure::input(format!("broker {}: {error}", capability.id)))?;
     let limits = Limits { event_bytes_max: config.max_event_size, ..Limits::default() };
-    Ok((Broker::new(capability.id.clone(), connection, limits), topic))
+    let broker = Broker::new(capability.id.clone(), connection, limits);
+    let same = |plan: &BrokerPlan| plan.connection.same_as(&*binding.connection);
+    if let Some(plan) = config.brokers().into_iter().find(same) {
+        broker.set_retention(plan.retention);
+    }
+    Ok((broker, topic))
+}
+
+/// Whether another process than `run` can use the broker.
+fn is_reachable(capability: &Capability) -> bool {
+    let outlives = |binding: &Binding| binding.connection.outlives_process();
+    capability.features.network || capability.bindings.iter().any(outlives)
 }
 
 fn choose<'a>(config: &'a Config, topic: &str) -> Result<(&'a Capability, String), Failure> {
-    let network = |capability: &&Capability| capability.features.network;
+    let reachable = |capability: &&Capability| is_reachable(capability);
     if let Some((id, rest)) = topic.split_once(':')
         && let Some(named) = config.capabilities.iter().find(|capability| capability.id == id)
     {
-        if !named.features.network {
+        if !is_reachable(named) {
             return Err(unreachable(&named.id, named.backend));
         }
         return Ok((named, rest.to_owned()));
     }
-    let mut candidates = config.capabilities.iter().filter(network);
+    let mut candidates = config.capabilities.iter().filter(reachable);
     match (candidates.next(), candidates.next()) {
         (Some(one), None) => Ok((one, topic.to_owned())),
         (Some(_), Some(_)) => {
             let ids: Vec<_> = config
                 .capabilities
                 .iter()
-                .filter(network)
+                .filter(reachable)
                 .map(|c| format!("{}:{topic}", c.id))
                 .collect();
             Err(Failure::input(format!(
@@ -69,7 +80,7 @@ fn unreachable(id: &str, backend: &str) -> Failure {
     let called = if id == backend { String::new() } else { format!(" `{id}`") };
     Failure::input(format!(
         "the broker{called} is {backend}, which lives inside `wasi-pubsub run`: no other process can \
-         reach it\n  help: publish from a component, or configure a network broker such as pubsub.mqtt"
+         reach it\n  help: publish from a component, or configure another broker, such as pubsub.disk or pubsub.mqtt"
     ))
 }
 

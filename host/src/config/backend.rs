@@ -43,6 +43,12 @@ pub trait ConnectionSettings: Debug + Any + Send + Sync {
     /// The broker in a few words, for logs.
     fn describe(&self) -> String;
 
+    /// Whether what the broker keeps is there for the next process that opens it,
+    /// though it lives inside of one at a time.
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
     /// Opens a connection, without waiting for the broker. `client_id_base` is
     /// what the process goes by where the settings name no client. `first_label`
     /// is the label of the first subscription in the order of the configuration,

@@ -5,10 +5,10 @@ use super::load::owner;
 use super::model::{Binding, Delivery, Grant, Publish, SubscriptionConfig};
 use super::section::Section;
 use super::source::{Located, Place};
-use super::{ConnectionSettings, Problem, filter, order};
+use super::{ConnectionSettings, Problem, filter, order, replay};
 use crate::broker::{
     ACK_DEADLINE, DedupeWindow, EventFilter, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Order,
-    Qos, RetryPolicy, Topic, TopicFilter,
+    Qos, RetryPolicy, Start, Topic, TopicFilter,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ const PUBLISH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const IN_FLIGHT_MAX: u64 = 65_535;
+const GROUP_IN_FLIGHT_MAX: u64 = 1_000_000;
 /// Of a subscription, and of a component.
 pub(super) const IN_FLIGHT_BYTES_MIN: u64 = 1 << 10;
 pub(super) const IN_FLIGHT_BYTES_MAX: u64 = 4 << 30;
@@ -26,7 +27,8 @@ const ATTEMPTS_MAX: u64 = 1_000_000;
 const DEDUPE_EVENTS_MAX: u64 = 1_000_000;
 
 /// What goes only with `topic` or `queue`.
-const SUBSCRIPTION_KEYS: [&str; 16] = [
+const SUBSCRIPTION_KEYS: [&str; 18] = [
+    "subscription",
     "delivery",
     "group",
     "on_message",
@@ -35,6 +37,7 @@ const SUBSCRIPTION_KEYS: [&str; 16] = [
     "order_by",
     "max_in_flight",
     "max_in_flight_bytes",
+    "group_max_in_flight",
     "ack_deadline",
     "retry",
     "dead_letter",
@@ -67,6 +70,7 @@ pub(super) fn read(mut section: Section<'_>, scope: &Scope<'_>) -> Option<Bindin
     let publish = publish(&mut section, scope);
     let publish_timeout = section.duration("publish_timeout", MILLISECOND..=PUBLISH_TIMEOUT_MAX);
     let components = section.strings("components").map(|names| names.value);
+    let retention = replay::retention(&mut section, scope.backend);
     let subscription = subscription(&mut section, scope, qos);
     let place = section.place().clone();
     let own = scope.backend.map(BackendSection::name);
@@ -80,6 +84,7 @@ pub(super) fn read(mut section: Section<'_>, scope: &Scope<'_>) -> Option<Bindin
         publish,
         publish_timeout: publish_timeout.map_or(PUBLISH_TIMEOUT, |timeout| timeout.value),
         components,
+        retention,
         subscription: subscription.ok()?,
     })
 }
@@ -178,6 +183,7 @@ fn subscription(
     if let (true, Some(place), Some(backend)) = (has_queue, &rest.order.1, scope.backend)
         && backend.features().queue
         && !backend.features().ordered_queue
+        && !backend.features().pins_keys
     {
         section.report(place, Problem::NoOrderedQueues { backend: backend.name() });
     }
@@ -200,10 +206,12 @@ fn subscription(
 
 /// The keys of a subscription beside `topic` and `queue`.
 struct Rest {
+    name: Option<Located<String>>,
     group: Option<Located<String>>,
     delivery: Option<Located<Delivery>>,
     max_in_flight: Option<Located<u64>>,
     max_in_flight_bytes: Option<Located<usize>>,
+    group_max_in_flight: Option<usize>,
     ack_deadline: Option<Located<Duration>>,
     retry: RetryPolicy,
     dead_letter: Option<Located<Topic>>,
@@ -212,10 +220,12 @@ struct Rest {
     order: (Order, Option<Place>),
     event_filter: Option<EventFilter>,
     dedupe: DedupeWindow,
+    start: Start,
 }
 
 impl Rest {
     fn read(section: &mut Section<'_>, scope: &Scope<'_>) -> Self {
+        let name = section.name("subscription");
         let group = section.name("group");
         let words = [("push", Delivery::Push), ("pull", Delivery::Pull)];
         let delivery = section.choice("delivery", &words);
@@ -223,6 +233,7 @@ impl Rest {
         let max_in_flight = section.integer("max_in_flight", 1..=IN_FLIGHT_MAX);
         let max_in_flight_bytes =
             section.size("max_in_flight_bytes", IN_FLIGHT_BYTES_MIN..=IN_FLIGHT_BYTES_MAX);
+        let group_max_in_flight = group_max_in_flight(section, scope);
         let ack_deadline = section.duration("ack_deadline", MILLISECOND..=DAY);
         let (retry, attempts) = retry(section);
         let (dead_letter, drop) = exhausted(section, scope, attempts);
@@ -230,12 +241,14 @@ impl Rest {
         let order = order::read(section);
         let event_filter = filter::read(section);
         let dedupe = dedupe(section);
-        section.start();
+        let start = replay::start(section, scope.backend);
         Self {
+            name,
             group,
             delivery,
             max_in_flight,
             max_in_flight_bytes,
+            group_max_in_flight,
             ack_deadline,
             retry,
             dead_letter,
@@ -244,6 +257,7 @@ impl Rest {
             order,
             event_filter,
             dedupe,
+            start,
         }
     }
 
@@ -255,6 +269,7 @@ impl Rest {
             place: filter.place,
             filter: filter.value,
             group: is_queue.then_some(group),
+            name: self.name,
             delivery: self.delivery?.value,
             order,
             order_place,
@@ -262,6 +277,8 @@ impl Rest {
             dedupe: self.dedupe,
             max_in_flight: in_flight.unwrap_or(MAX_IN_FLIGHT),
             max_in_flight_bytes: self.max_in_flight_bytes.map_or(MAX_IN_FLIGHT_BYTES, |m| m.value),
+            group_max_in_flight: self.group_max_in_flight,
+            start: self.start,
             ack_deadline: self.ack_deadline.map_or(ACK_DEADLINE, |deadline| deadline.value),
             retry: self.retry,
             exhausted: match self.dead_letter {
@@ -290,6 +307,20 @@ fn on_message(section: &mut Section<'_>, delivery: Option<&Located<Delivery>>) {
         let reason = "the host calls nothing when the component pulls";
         section.report(&place, Problem::Conflict { other: "delivery = \"pull\"", reason });
     }
+}
+
+/// The bound of a whole group.
+fn group_max_in_flight(section: &mut Section<'_>, scope: &Scope<'_>) -> Option<usize> {
+    let max = section.integer("group_max_in_flight", 1..=GROUP_IN_FLIGHT_MAX);
+    let place = section.place_of("group_max_in_flight")?;
+    let backend = scope.backend?;
+    if !backend.features().group_limits {
+        section.report(&place, Problem::NoGroupLimits { backend: backend.name() });
+    } else if section.has("topic") && !section.has("queue") {
+        let reason = "only the subscribers of a queue are a group";
+        section.report(&place, Problem::Requires { other: "`queue`", reason });
+    }
+    max.and_then(|max| usize::try_from(max.value).ok())
 }
 
 /// The retry policy, and where it bounds the attempts.

@@ -45,9 +45,6 @@ impl Problem {
             }
             P::BackendNotBuilt { name, .. } => format!("this build has no backend `{name}`"),
             P::BackendLater { name } => format!("the backend `{name}` is not in this version yet"),
-            P::Later { found, only } => {
-                format!("found {found}, which is not in this version yet; expected {only}")
-            }
             P::DuplicateId { id, line } => {
                 format!("another capability has the id `{id}`, in line {line}")
             }
@@ -85,6 +82,27 @@ impl Problem {
                 "another binding shares the queue `{queue}` of group `{group}`, in line {line}: \
                  events that go to two subscriptions have no order"
             ),
+            P::NoReplay { backend, so } => {
+                format!("{backend} does not remember what was published: {so}")
+            }
+            P::NoGroupLimits { backend } => format!(
+                "{backend} has no limit for all subscribers of a queue together: \
+                 each has its `max_in_flight`"
+            ),
+            P::QueueDiffers { key, queue, group, line } => format!(
+                "another binding shares the queue `{queue}` of group `{group}`, in line {line}, \
+                 and says something else of `{key}`: a queue has one"
+            ),
+            P::SubscriptionNameTaken { name, line } => {
+                format!("another subscription at this broker has the name `{name}`, in line {line}")
+            }
+            P::NameOfSeveral { name, components } => {
+                let components: Vec<_> = components.iter().map(|c| format!("`{c}`")).collect();
+                format!(
+                    "{} would each have a subscription of the name `{name}`",
+                    list(&components, "and")
+                )
+            }
             P::UnknownComponent { name, .. } => format!("there is no component `{name}`"),
             P::BadComponent { component, reason, .. } => {
                 format!("component `{component}` cannot be used: {reason}")
@@ -158,6 +176,13 @@ impl Problem {
             }
             P::SharedOrderedQueue { .. } => {
                 "take one of the two away: the components of one binding share the queue".into()
+            }
+            P::QueueDiffers { .. } => "say the same in both, or give one another `group`".into(),
+            P::SubscriptionNameTaken { .. } => {
+                "give one of the two a name of its own: subscription = \"NAME\"".into()
+            }
+            P::NameOfSeveral { .. } => {
+                "say in `components` which one it is for, and write a binding for each".into()
             }
             P::BadVariable { .. } => "`$${` stands for `${` itself".into(),
             P::BackendNotBuilt { feature, .. } => format!("build it with `--features {feature}`"),

@@ -19,6 +19,7 @@ mod message;
 mod model;
 mod order;
 mod problem;
+mod replay;
 mod report;
 mod resolve;
 mod section;

@@ -5,7 +5,8 @@ use super::backend::ConnectionSettings;
 use super::source::{Located, Place, Source};
 use crate::broker::driver::Features;
 use crate::broker::{
-    DedupeWindow, EventFilter, Exhausted, Limits, Order, Qos, RetryPolicy, TopicFilter,
+    DedupeWindow, EventFilter, Exhausted, Limits, Order, Qos, Retention, RetryPolicy, Start,
+    TopicFilter,
 };
 use std::fmt;
 use std::net::IpAddr;
@@ -71,6 +72,9 @@ pub struct Binding {
     pub publish_timeout: Duration,
     /// The components that get this binding (`components`); `None`: all.
     pub components: Option<Vec<Located<String>>>,
+    /// What its topics keep of events that nobody waits for any more (`retention`);
+    /// `None`: nothing.
+    pub retention: Option<Retention>,
     /// What is subscribed to (`topic` or `queue`).
     pub subscription: Option<SubscriptionConfig>,
 }
@@ -114,6 +118,9 @@ pub struct SubscriptionConfig {
     pub filter: TopicFilter,
     /// Who shares the queue (`group`, `wasi-pubsub`); `None` with `topic`.
     pub group: Option<String>,
+    /// What it is called at its broker (`subscription`, default: see
+    /// [`label`](crate::broker::SubscriptionSettings::label)).
+    pub name: Option<Located<String>>,
     /// Push or pull (`delivery`).
     pub delivery: Delivery,
     /// Which events are handled one after the other (`order`, `order_by`; none).
@@ -128,6 +135,10 @@ pub struct SubscriptionConfig {
     pub max_in_flight: usize,
     /// The most bytes in flight (`max_in_flight_bytes`, 16 MiB).
     pub max_in_flight_bytes: usize,
+    /// The most events in flight in the whole group (`group_max_in_flight`, no limit).
+    pub group_max_in_flight: Option<usize>,
+    /// Where it begins (`start`, new).
+    pub start: Start,
     /// How long a puller has for its verdict (`ack_deadline`, 30 s).
     pub ack_deadline: Duration,
     /// When and how often a failed event is tried again (`retry`).
@@ -137,6 +148,14 @@ pub struct SubscriptionConfig {
     /// Whether a network broker keeps dead letters until they are collected
     /// (`keep_dead_letters`, true).
     pub keep_dead_letters: bool,
+}
+
+impl SubscriptionConfig {
+    /// What components and logs call it: its name or, without one, its topics.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        self.name.as_ref().map_or(self.filter.as_str(), |name| &name.value)
+    }
 }
 
 /// One `[[component]]`, or one of the command line.

@@ -134,13 +134,6 @@ pub enum Problem {
         /// Its name.
         name: &'static str,
     },
-    /// A valid value that a later version will understand.
-    Later {
-        /// The value as it stands.
-        found: String,
-        /// The only value that this version understands.
-        only: &'static str,
-    },
     /// Two capabilities have one id.
     DuplicateId {
         /// The id.
@@ -208,6 +201,18 @@ pub enum Problem {
         /// Its name.
         backend: &'static str,
     },
+    /// What needs topics that remember, with a backend whose topics do not.
+    NoReplay {
+        /// Its name.
+        backend: &'static str,
+        /// What therefore cannot be, in words.
+        so: &'static str,
+    },
+    /// `group_max_in_flight` with a backend that cannot hold a group to it.
+    NoGroupLimits {
+        /// Its name.
+        backend: &'static str,
+    },
     /// `order` with a queue that another binding shares.
     SharedOrderedQueue {
         /// The text of `queue`.
@@ -216,6 +221,32 @@ pub enum Problem {
         group: String,
         /// The line of the other binding.
         line: usize,
+    },
+    /// Two bindings share a queue, and do not agree on what it has once.
+    QueueDiffers {
+        /// The key.
+        key: &'static str,
+        /// The text of `queue`.
+        queue: String,
+        /// The group.
+        group: String,
+        /// The line of the other binding.
+        line: usize,
+    },
+    /// Two subscriptions have one name at their broker.
+    SubscriptionNameTaken {
+        /// The name.
+        name: String,
+        /// The line of the first.
+        line: usize,
+    },
+    /// A topic binding with a name is for several components, and so is several
+    /// subscriptions.
+    NameOfSeveral {
+        /// The name.
+        name: String,
+        /// The components.
+        components: Vec<String>,
     },
     /// `components` names one that is not there.
     UnknownComponent {

@@ -163,6 +163,11 @@ impl<'a> Section<'a> {
         self.table.get(key).is_some_and(|value| value.get_ref().is_array())
     }
 
+    /// Whether a key has a table, without taking it.
+    pub(super) fn peek_is_table(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|value| value.get_ref().is_table())
+    }
+
     /// Hides the values of keys that look like a secret's, for want of who would
     /// know.
     pub(super) fn hide_likely_secrets(&self) {

@@ -266,32 +266,4 @@ impl Section<'_> {
         });
         entries.collect()
     }
-
-    /// Takes `start`: `"new"`, or what a later version will understand, which is
-    /// `"earliest"` and a time.
-    pub(super) fn start(&mut self) {
-        let Some(item) = self.take("start") else { return };
-        let time = item.value.as_datetime().is_some_and(|time| time.date.is_some());
-        let word = item.value.as_str().map(|text| {
-            let is_time = text.parse::<toml::value::Datetime>().is_ok_and(|t| t.date.is_some());
-            (text, is_time)
-        });
-        match word {
-            Some(("new", _)) => {}
-            Some((text, is_time)) if text != "earliest" && !is_time => {
-                let words = ["new", "earliest"];
-                let nearest = nearest(text, words).map(|word| format!("\"{word}\""));
-                let mut allowed = words.map(|word| format!("\"{word}\"")).to_vec();
-                allowed.push("a time".to_owned());
-                self.not_allowed(&item.place, allowed, nearest);
-            }
-            None if !time => {
-                self.wrong_type(&item.place, item.value, "\"new\", \"earliest\" or a time", None);
-            }
-            _ => {
-                let found = self.found(&item.place.span);
-                self.report(&item.place, Problem::Later { found, only: "\"new\"" });
-            }
-        }
-    }
 }

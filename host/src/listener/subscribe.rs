@@ -96,6 +96,8 @@ impl Client {
             order: Order::None,
             event_filter: None,
             start: Start::New,
+            is_temporary: target.group.is_none(),
+            group_max_in_flight: None,
             max_in_flight: usize::from(limits.in_flight_max),
             max_in_flight_bytes: limits.in_flight_bytes_max,
             share: share.clone(),

@@ -163,7 +163,7 @@ impl Difference {
 /// Whether a new subscription takes the place of an old one: it has its label, at
 /// the same broker, or at one that may be the same, reached in another way.
 fn takes_place(leaving: &[Arc<Broker>], old: &Opening, new: &Opening) -> bool {
-    old.settings.label == new.settings.label
+    old.settings.known_as() == new.settings.known_as()
         && (Arc::ptr_eq(&old.broker, &new.broker) || is_among(leaving, &old.broker))
 }
 

@@ -12,8 +12,6 @@ pub(crate) async fn are_as_declared(h: &dyn Harness, table: &[&str]) {
     assert!(features.qos_max >= QOS_1, "a backend keeps qos 1 at least");
     // Only a broker inside the process knows who published.
     assert_eq!(!features.network, in_table("own_events"));
-    assert!(
-        !features.replay,
-        "this suite has no tests of replay yet: a backend that has it adds them"
-    );
+    assert_eq!(features.replay, in_table("replay"));
+    assert_eq!(features.pins_keys, in_table("pins_keys"));
 }

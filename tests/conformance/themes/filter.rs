@@ -26,7 +26,8 @@ pub(crate) async fn only_what_is_wanted_is_handed_out(h: &dyn Harness) {
     handle(&filtered, "2").await;
     handle(&filtered, "5").await;
     let stats = filtered.stats();
-    assert_eq!((stats.filtered, stats.received, stats.acked), (3, 2, 2));
+    let passed_over = if broker.features().filters { 0 } else { 3 };
+    assert_eq!((stats.filtered, stats.received, stats.acked), (passed_over, 2, 2));
     assert_eq!(handle_many(&all, 5).await, ["1", "2", "3", "4", "5"], "it concerns no other");
 }
 
@@ -40,5 +41,6 @@ pub(crate) async fn what_is_not_wanted_takes_no_room(h: &dyn Harness) {
     publish(&broker, "t", ids("unwanted", UNWANTED)).await;
     publish_from(&broker, "eu", "wanted").await;
     handle(&subscription, "wanted").await;
-    assert_eq!(subscription.stats().filtered, UNWANTED as u64);
+    let passed_over = if broker.features().filters { 0 } else { UNWANTED as u64 };
+    assert_eq!(subscription.stats().filtered, passed_over);
 }

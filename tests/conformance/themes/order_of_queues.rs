@@ -15,7 +15,8 @@ pub(crate) async fn a_queue_keeps_its_order_over_a_new_subscription(h: &dyn Harn
     let lease = take_id(&first, "e0").await;
     counts(&first, "holding the others back", |s| {
         assert!(first.try_next().unwrap().is_none());
-        s.waiting == 2
+        // In the core, or still in the broker.
+        s.waiting == 2 || s.queued == 5
     })
     .await;
     first.stop();

@@ -16,6 +16,11 @@ macro_rules! on_each_backend {
                 super::$test($crate::support::Scene::memory()).await;
             })*
         }
+        mod disk {
+            $(#[tokio::test] async fn $test() {
+                super::$test($crate::support::Scene::disk()).await;
+            })*
+        }
         mod mosquitto {
             $(#[tokio::test] async fn $test() {
                 super::$test($crate::support::Scene::mosquitto().await).await;
@@ -30,6 +35,8 @@ pub(crate) use on_each_backend;
 pub(crate) struct Scene {
     folder: TempDir,
     broker: Option<Mosquitto>,
+    /// What stands in the place of `pubsub.memory`.
+    backend: &'static str,
     /// The keys of a binding that say how the broker is reached.
     connection: Option<String>,
 }
@@ -38,7 +45,19 @@ impl Scene {
     /// With the built-in broker.
     pub(crate) fn memory() -> Self {
         let folder = tempfile::Builder::new().prefix("scene-").tempdir().expect("a folder");
-        Self { folder, broker: None, connection: None }
+        Self { folder, broker: None, backend: "pubsub.memory", connection: None }
+    }
+
+    /// With the built-in broker and a store in the folder.
+    pub(crate) fn disk() -> Self {
+        let scene = Self::memory();
+        let connection = Some(format!("path = \"{}\"", scene.store().display()));
+        Self { backend: "pubsub.disk", connection, ..scene }
+    }
+
+    /// Where the store is.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder().join("store.db")
     }
 
     /// With a mosquitto of its own.
@@ -49,7 +68,7 @@ impl Scene {
     /// With this mosquitto.
     pub(crate) fn with_broker(broker: Mosquitto) -> Self {
         let connection = Some(format!("url = \"{}\"", broker.url()));
-        Self { broker: Some(broker), connection, ..Self::memory() }
+        Self { broker: Some(broker), backend: "pubsub.mqtt", connection, ..Self::memory() }
     }
 
     /// Has the configurations that are written from now on reach the broker in
@@ -66,18 +85,24 @@ impl Scene {
         self.broker.is_some()
     }
 
+    /// Whether configurations that are written for the built-in broker stay as they
+    /// are.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.connection.is_none()
+    }
+
     pub(crate) fn broker(&mut self) -> &mut Mosquitto {
         self.broker.as_mut().expect("a scene with a mosquitto")
     }
 
-    /// Writes capabilities.toml: a text for the built-in broker, turned into one
-    /// for mosquitto where the scene has one. `$GUESTS` is where the guests are.
+    /// Writes capabilities.toml: a text for `pubsub.memory`, turned into one for what
+    /// the scene has. `$GUESTS` is where the guests are.
     pub(crate) fn write(&self, text: &str) {
         let mut text = text.replace("$GUESTS", &guests().to_string_lossy());
         if let Some(keys) = &self.connection {
             let binding = format!("[[capability.config]]\n{keys}");
             text = text
-                .replace("\"pubsub.memory\"", "\"pubsub.mqtt\"")
+                .replace("\"pubsub.memory\"", &format!("\"{}\"", self.backend))
                 .replace("[[capability.config]]", &binding);
         }
         std::fs::write(self.folder().join("capabilities.toml"), text).expect("a configuration");

@@ -1,8 +1,9 @@
 //! `pubsub.memory` in the configuration: it has no keys of its own.
 
-use super::{FEATURES, open};
+use super::open;
 use crate::broker::BrokerError;
 use crate::broker::driver::{Connection, Features};
+use crate::builtin::BuiltIn;
 use crate::config::{BackendSection, ConnectionSettings, Key, Section};
 use std::any::Any;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ impl BackendSection for MemorySection {
     }
 
     fn features(&self) -> Features {
-        FEATURES
+        BuiltIn::FEATURES
     }
 
     fn keys(&self) -> &'static [Key] {

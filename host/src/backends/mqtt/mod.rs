@@ -45,6 +45,7 @@ pub fn features() -> Features {
         qos_max: Qos::EffectivelyOnce,
         delayed_redelivery: false,
         replay: false,
+        group_limits: false,
         network: true,
     }
 }

@@ -69,7 +69,7 @@ async fn take_all(
 
 fn open(place: &Place) -> Result<Arc<Broker>, String> {
     match place.connection.open_kept(&client_id(&place.topic)) {
-        Some(Ok(connection)) => Ok(Broker::new(&*place.id, connection, place.limits.clone())),
+        Some(Ok(connection)) => Ok(place.broker(connection)),
         Some(Err(error)) => Err(error.to_string()),
         None => Err("this kind of broker keeps no dead letters".into()),
     }
@@ -78,7 +78,11 @@ fn open(place: &Place) -> Result<Arc<Broker>, String> {
 async fn subscribe(broker: &Arc<Broker>, place: &Place) -> Result<Arc<Subscription>, Stop> {
     let filter = TopicFilter::new(place.topic.as_str());
     let filter = filter.map_err(|error| Stop::For(error.to_string()))?;
-    let subscribed = broker.subscribe(SubscriptionSettings::new(filter));
+    let settings = SubscriptionSettings {
+        label: client_id(&place.topic),
+        ..SubscriptionSettings::new(filter)
+    };
+    let subscribed = broker.subscribe(settings);
     match tokio::time::timeout(CONNECT_TIME_MAX, subscribed).await {
         Ok(Ok(subscription)) => Ok(subscription),
         Ok(Err(BrokerError::Closed(reason))) => Err(Stop::Session(reason)),

@@ -4,10 +4,13 @@
 //! dead-letter topic gets a session at its broker, which collects what is
 //! published there while nobody is connected. It is made when the broker is
 //! first reached, and no letter is published before it is there.
+//!
+//! A broker inside the process that outlives it has a subscription instead, which
+//! takes nothing.
 
 use super::places::client_id;
 use crate::broker::driver::{Connection, Features, Ready, Source, SubscribeRequest};
-use crate::broker::{BrokerError, Budget, Event, Qos, Share, Topic, TopicFilter};
+use crate::broker::{BrokerError, Budget, Event, Qos, RetentionRule, Share, Topic, TopicFilter};
 use crate::config::ConnectionSettings;
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
@@ -63,7 +66,8 @@ impl Keeping {
             let known = before.iter().position(|kept| kept.topic == topic);
             let kept = known.map(|index| before.swap_remove(index)).unwrap_or_else(|| {
                 let settings = Arc::clone(&self.settings);
-                Arc::new(Kept { topic, settings, made: Mutex::default() })
+                let inner = settings.outlives_process().then(|| Arc::clone(&self.inner));
+                Arc::new(Kept { topic, settings, inner, made: Mutex::default() })
             });
             if state.reached {
                 let _under_way = kept.begin();
@@ -88,6 +92,8 @@ impl Keeping {
 struct Kept {
     topic: Topic,
     settings: Arc<dyn ConnectionSettings>,
+    /// The connection that has the subscription, where no session is needed.
+    inner: Option<Arc<dyn Connection>>,
     made: Mutex<Made>,
 }
 
@@ -97,6 +103,8 @@ struct Made {
     once: bool,
     /// The latest making of one; its result is when it ended.
     latest: Option<Shared<BoxFuture<'static, Instant>>>,
+    /// What has a subscriber is kept for ever.
+    source: Option<Arc<dyn Source>>,
 }
 
 impl Kept {
@@ -137,15 +145,31 @@ impl Kept {
 
     /// Makes the session, however long the broker is away.
     async fn make(&self) {
+        if let Some(inner) = &self.inner {
+            return self.subscribe_here(&**inner).await;
+        }
         let result = match self.settings.open_kept(&client_id(&self.topic)) {
             None => return,
             Some(Err(error)) => Err(error),
             Some(Ok(connection)) => {
-                let result = subscribe(&*connection, &self.topic).await;
+                let result = subscribe(&*connection, &self.topic).await.map(drop);
                 connection.close(CLOSE_GRACE).await;
                 result
             }
         };
+        self.report(result);
+    }
+
+    /// Subscribes once, and stays subscribed.
+    async fn subscribe_here(&self, inner: &dyn Connection) {
+        if self.made.lock().source.is_some() {
+            return;
+        }
+        let result = subscribe(inner, &self.topic).await;
+        self.report(result.map(|source| self.made.lock().source = Some(source)));
+    }
+
+    fn report(&self, result: Result<(), BrokerError>) {
         match result {
             // Another program has the session right now: it is there.
             Ok(()) | Err(BrokerError::Closed(_)) => self.made.lock().once = true,
@@ -158,7 +182,10 @@ impl Kept {
     }
 }
 
-async fn subscribe(connection: &dyn Connection, topic: &Topic) -> Result<(), BrokerError> {
+async fn subscribe(
+    connection: &dyn Connection,
+    topic: &Topic,
+) -> Result<Arc<dyn Source>, BrokerError> {
     let filter = TopicFilter::new(topic.as_str())
         .map_err(|error| BrokerError::InvalidTopic(error.to_string()))?;
     let request = SubscribeRequest {
@@ -169,14 +196,16 @@ async fn subscribe(connection: &dyn Connection, topic: &Topic) -> Result<(), Bro
         order: crate::broker::Order::None,
         event_filter: None,
         start: crate::broker::Start::New,
+        is_temporary: false,
         share: Share::new(&Budget::unbounded()),
         // What the session has collected stays in it.
         max_in_flight: 1,
         max_in_flight_bytes: 1,
+        group_max_in_flight: None,
         not_from: None,
         ready: Ready(Arc::new(|| {})),
     };
-    connection.subscribe(request).await.map(drop)
+    connection.subscribe(request).await
 }
 
 #[async_trait]
@@ -218,6 +247,10 @@ impl Connection for Keeping {
         }
         drop(state);
         Ok(source)
+    }
+
+    fn set_retention(&self, rules: Vec<RetentionRule>) {
+        self.inner.set_retention(rules);
     }
 
     async fn close(&self, grace: Duration) {

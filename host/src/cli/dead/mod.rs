@@ -1,4 +1,4 @@
-//! `wasi-pubsub dead`: what nobody could handle, at network brokers.
+//! `wasi-pubsub dead`: what nobody could handle, at brokers that keep it.
 //!
 //! A running host has each broker keep its dead letters ([`keep`]). The commands
 //! here bring them to this machine ([`collect`], [`spool`]), show them, and
@@ -24,7 +24,7 @@ use places::Place;
 use spool::{Spool, Store};
 use std::time::Duration;
 
-/// List, show, redrive or drop dead letters of network brokers
+/// List, show, redrive or drop dead letters
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -39,7 +39,8 @@ A letter is named by its number in the list, or by its event's id.
 
 While `wasi-pubsub run` runs, a session at the broker keeps what is published to
 each `dead_letter` topic. `list` and the others move it to the state folder of
-this user on this machine; what is there stays until it is redriven or dropped.")]
+this user on this machine; what is there stays until it is redriven or dropped.
+With pubsub.disk the host has to be stopped meanwhile.")]
 pub(super) struct DeadArgs {
     #[command(subcommand)]
     command: Command,
@@ -248,12 +249,19 @@ impl Boxes {
     /// Moves what the brokers have to this machine.
     async fn collect(&mut self, wait: Duration) -> Result<(), Failure> {
         let store = &self.store;
-        let all = self.boxes.iter_mut().map(async |(place, spool)| {
+        let collect = async |place: &Place, spool: &mut Spool| {
             let collected = collect::collect(store, spool, place, wait).await;
             collected.map_err(|reason| format!("dead letters of `{}`: {reason}", place.topic))
-        });
-        let failed: Vec<String> =
-            futures_util::future::join_all(all).await.into_iter().filter_map(Result::err).collect();
+        };
+        let (shared, alone): (Vec<_>, Vec<_>) =
+            self.boxes.iter_mut().partition(|(place, _)| place.is_shared());
+        let shared = shared.into_iter().map(|(place, spool)| collect(place, spool));
+        let mut all = futures_util::future::join_all(shared).await;
+        // A store that one process has at a time is opened once for each topic.
+        for (place, spool) in alone {
+            all.push(collect(place, spool).await);
+        }
+        let failed: Vec<String> = all.into_iter().filter_map(Result::err).collect();
         if failed.is_empty() { Ok(()) } else { Err(Failure::run(failed.join("\n  "))) }
     }
 

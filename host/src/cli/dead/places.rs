@@ -2,11 +2,12 @@
 
 use super::super::failure::Failure;
 use super::super::{ConfigArgs, files, plan};
-use crate::broker::{Exhausted, Limits, Qos, Topic};
-use crate::config::{Capability, Config, ConnectionSettings, SubscriptionConfig};
+use crate::broker::driver::Connection;
+use crate::broker::{Broker, Exhausted, Limits, Qos, RetentionRule, Topic};
+use crate::config::{BrokerPlan, Config, ConnectionSettings, SubscriptionConfig};
 use std::sync::Arc;
 
-/// One dead-letter topic of one network broker.
+/// One dead-letter topic of one broker.
 pub(super) struct Place {
     /// The capability's id.
     pub(super) id: String,
@@ -15,9 +16,23 @@ pub(super) struct Place {
     /// The quality of service that events are redriven with.
     pub(super) qos: Qos,
     pub(super) limits: Limits,
+    /// What the broker's topics remember.
+    retention: Vec<RetentionRule>,
 }
 
 impl Place {
+    /// The broker, behind a connection to it.
+    pub(super) fn broker(&self, connection: Arc<dyn Connection>) -> Arc<Broker> {
+        let broker = Broker::new(&*self.id, connection, self.limits.clone());
+        broker.set_retention(self.retention.clone());
+        broker
+    }
+
+    /// Whether others can have the broker open at the same time.
+    pub(super) fn is_shared(&self) -> bool {
+        !self.connection.outlives_process()
+    }
+
     /// What tells it from other places, on every machine alike.
     pub(super) fn file_name(&self) -> String {
         let topic = self.topic.as_str();
@@ -36,7 +51,7 @@ pub(super) fn find(args: &ConfigArgs, topic: Option<&str>) -> Result<Vec<Place>,
     let Some(path) = files::config_file(args) else {
         return Err(Failure::input(
             "there is no capabilities.toml here, and the built-in broker keeps no dead letters for \
-             another process\n  help: name a configuration with a network broker: --config FILE",
+             another process\n  help: name a configuration with another broker: --config FILE",
         ));
     };
     let config = plan::read_config(&path)?;
@@ -55,22 +70,26 @@ pub(super) fn find(args: &ConfigArgs, topic: Option<&str>) -> Result<Vec<Place>,
 
 fn all(config: &Config) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
-    for capability in config.capabilities.iter().filter(|c| c.features.network) {
-        for binding in &capability.bindings {
-            let Some(topic) = binding.subscription.as_ref().and_then(kept_topic) else { continue };
-            let broker = binding.connection.describe();
-            let known =
-                |place: &Place| place.topic == *topic && place.connection.describe() == broker;
-            match places.iter_mut().find(|place| known(place)) {
-                Some(place) => place.qos = place.qos.max(binding.qos),
-                None => places.push(Place {
-                    id: capability.id.clone(),
-                    topic: topic.clone(),
-                    connection: Arc::clone(&binding.connection),
-                    qos: binding.qos.max(Qos::AtLeastOnce),
-                    limits: config.limits(),
-                }),
-            }
+    let brokers = config.brokers();
+    let bindings = config.capabilities.iter().flat_map(|capability| &capability.bindings);
+    for binding in bindings {
+        let same = |plan: &&BrokerPlan| plan.connection.same_as(&*binding.connection);
+        let Some(plan) = brokers.iter().find(same).filter(|plan| plan.is_reachable()) else {
+            continue;
+        };
+        let Some(topic) = binding.subscription.as_ref().and_then(kept_topic) else { continue };
+        let broker = binding.connection.describe();
+        let known = |place: &Place| place.topic == *topic && place.connection.describe() == broker;
+        match places.iter_mut().find(|place| known(place)) {
+            Some(place) => place.qos = place.qos.max(binding.qos),
+            None => places.push(Place {
+                id: plan.id.clone(),
+                topic: topic.clone(),
+                connection: Arc::clone(&binding.connection),
+                qos: binding.qos.max(Qos::AtLeastOnce),
+                limits: config.limits(),
+                retention: plan.retention.clone(),
+            }),
         }
     }
     places
@@ -93,18 +112,19 @@ fn names(places: &[Place]) -> String {
 }
 
 fn nothing(config: &Config) -> Failure {
-    let local = |capability: &&Capability| !capability.features.network;
-    if config.capabilities.iter().all(|capability| local(&capability))
-        && let Some(capability) = config.capabilities.first()
+    let brokers = config.brokers();
+    if let Some(broker) = brokers.first()
+        && !brokers.iter().any(BrokerPlan::is_reachable)
     {
         return Failure::input(format!(
             "the broker is {}, which lives inside `wasi-pubsub run`: its dead letters go to who \
-             subscribes to their topic there\n  help: configure a network broker such as pubsub.mqtt",
-            capability.backend
+             subscribes to their topic there\n  help: configure another broker, such as pubsub.disk or \
+             pubsub.mqtt",
+            broker.backend
         ));
     }
     Failure::input(
-        "no subscription at a network broker has a `dead_letter` topic whose letters are kept\n  \
+        "no subscription at a broker that keeps them has a `dead_letter` topic whose letters are kept\n  \
          help: set `dead_letter`, without `keep_dead_letters = false`",
     )
 }

@@ -61,7 +61,7 @@ fn open(place: &Place) -> Result<Arc<Broker>, Failure> {
     let connection = place.connection.open_for_tool(&files::random_client_id());
     let connection =
         connection.map_err(|error| Failure::input(format!("broker {}: {error}", place.id)))?;
-    Ok(Broker::new(&*place.id, connection, place.limits.clone()))
+    Ok(place.broker(connection))
 }
 
 /// Publishes one letter; returns where to.

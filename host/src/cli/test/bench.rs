@@ -57,6 +57,7 @@ impl Connection for BenchConnection {
             qos_max: Qos::EffectivelyOnce,
             delayed_redelivery: false,
             replay: false,
+            group_limits: false,
             network: false,
         }
     }

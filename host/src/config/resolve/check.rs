@@ -3,7 +3,7 @@
 use super::join::{Join, takes};
 use super::plan::ComponentFacts;
 use crate::config::suggest::nearest;
-use crate::config::{Delivery, Error, Located, Problem, Publish, SubscriptionConfig};
+use crate::config::{Delivery, Error, Located, Problem, Publish};
 
 /// Checks each binding: the names in its scope, and who takes its events.
 pub(super) fn scopes(join: &Join<'_>, errors: &mut Vec<Error>) {
@@ -38,32 +38,6 @@ pub(super) fn scopes(join: &Join<'_>, errors: &mut Vec<Error>) {
                 problem: Problem::NoHandler,
             });
         }
-    }
-}
-
-/// Checks that a queue whose events have an order has one subscription alone.
-pub(super) fn ordered_queues(join: &Join<'_>, errors: &mut Vec<Error>) {
-    let queues = join.bindings.iter().filter_map(|bound| {
-        let config = bound.binding.subscription.as_ref()?;
-        Some((bound.broker, config, config.group.as_ref()?))
-    });
-    let mut known: Vec<(usize, &SubscriptionConfig, &String)> = Vec::new();
-    for (broker, config, group) in queues {
-        let same = |(other_broker, other, other_group): &&(usize, &SubscriptionConfig, &String)| {
-            *other_broker == broker && other.filter == config.filter && *other_group == group
-        };
-        if let Some((_, first, _)) = known.iter().find(same) {
-            // The error stands where the order is asked for.
-            let asked = [(config, *first), (*first, config)].into_iter();
-            let asked = asked.filter_map(|(this, other)| Some((this.order_place.clone()?, other)));
-            errors.extend(asked.take(1).map(|(place, other)| {
-                let line = join.config.source.line(other.place.span.start);
-                let (queue, group) = (config.filter.to_string(), group.clone());
-                let problem = Problem::SharedOrderedQueue { queue, group, line };
-                Error { place: Some(place), problem }
-            }));
-        }
-        known.push((broker, config, group));
     }
 }
 

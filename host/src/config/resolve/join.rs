@@ -1,9 +1,10 @@
 //! Bindings with their brokers and their components.
 
 use super::grants::{Granted, Grants};
+use super::names::{Name, Names};
 use super::plan::{BrokerPlan, ComponentFacts, ComponentPlan, Plan, SubscriptionPlan};
 use super::pulls::PullNames;
-use crate::broker::SubscriptionSettings;
+use crate::broker::{RetentionRule, SubscriptionSettings, TopicFilter};
 use crate::config::{
     Binding, Component, ComponentSettings, Config, Delivery, Error, Problem, Publish,
     SubscriptionConfig,
@@ -41,13 +42,35 @@ pub(super) fn brokers(config: &Config) -> (Vec<BrokerPlan>, Vec<usize>) {
                     backend: capability.backend,
                     features: capability.features,
                     connection: binding.connection.clone(),
+                    retention: Vec::new(),
                 });
                 brokers.len() - 1
             });
             indexes.push(index);
+            for rule in retention(binding) {
+                if !brokers[index].retention.contains(&rule) {
+                    brokers[index].retention.push(rule);
+                }
+            }
         }
     }
     (brokers, indexes)
+}
+
+/// What the topics that a binding names remember; where it names none, all.
+fn retention(binding: &Binding) -> Vec<RetentionRule> {
+    let Some(retention) = binding.retention else { return Vec::new() };
+    let subscribed = binding.subscription.iter().map(|subscription| &subscription.filter);
+    let published = match &binding.publish {
+        Publish::Anything => &[][..],
+        Publish::Only(grants) => grants,
+    };
+    let mut filters: Vec<TopicFilter> =
+        subscribed.chain(published.iter().map(|grant| &grant.filter)).cloned().collect();
+    if filters.is_empty() {
+        filters.extend(TopicFilter::new("#"));
+    }
+    filters.into_iter().map(|filter| RetentionRule { filter, retention }).collect()
 }
 
 impl<'a> Join<'a> {
@@ -157,7 +180,7 @@ impl<'a> Join<'a> {
                 config.filter
             ));
         }
-        self.report_twice(bound, config, &takers, names, errors);
+        names.report_twice(self, bound, config, &takers, errors);
         let groups: Vec<Vec<usize>> = match config.group {
             Some(_) if takers.is_empty() => Vec::new(),
             Some(_) => vec![takers],
@@ -167,10 +190,11 @@ impl<'a> Join<'a> {
             let index = plan.subscriptions.len();
             if config.delivery == Delivery::Pull {
                 for &member in &members {
-                    plan.components[member].pulls.add(bound.id, config.filter.as_str(), index);
+                    plan.components[member].pulls.add(bound.id, config.called(), index);
                 }
             }
-            let settings = self.settings(bound, config, &members, names);
+            let name = names.name(self, bound, config, &members, errors);
+            let settings = self.settings(bound, config, &members, name);
             let delivery = config.delivery;
             plan.subscriptions.push(SubscriptionPlan {
                 broker: bound.broker,
@@ -182,44 +206,18 @@ impl<'a> Join<'a> {
         }
     }
 
-    /// Reports what a component would be pushed twice, or could not tell apart
-    /// by name when it pulls: `ID:` tells capabilities apart.
-    fn report_twice(
-        &self,
-        bound: &Bound<'_>,
-        config: &SubscriptionConfig,
-        takers: &[usize],
-        names: &mut Names,
-        errors: &mut Vec<Error>,
-    ) {
-        let pull = config.delivery == Delivery::Pull;
-        let of = if pull { bound.id.to_owned() } else { bound.broker.to_string() };
-        let line = self.config.source.line(config.place.span.start);
-        for &taker in takers {
-            let name = config.filter.to_string();
-            let key = (taker, pull, of.clone(), name.clone());
-            if let Some(&line) = names.seen.get(&key) {
-                let component = self.components[taker].name.clone();
-                let problem = Problem::DuplicateSubscription { component, name, line, pull };
-                errors.push(Error { place: Some(config.place.clone()), problem });
-            } else {
-                names.seen.insert(key, line);
-            }
-        }
-    }
-
     fn settings(
         &self,
         bound: &Bound<'_>,
         config: &SubscriptionConfig,
         members: &[usize],
-        names: &mut Names,
+        name: Name,
     ) -> SubscriptionSettings {
         let only = members.first().map(|&member| self.components[member].name.as_str());
-        let owner = config.group.as_deref().or(only).unwrap_or_default();
         SubscriptionSettings {
-            name: config.filter.to_string(),
-            label: names.label(format!("{owner}/{}", config.filter)),
+            name: config.called().to_owned(),
+            label: name.label,
+            broker_label: name.broker_label,
             filter: config.filter.clone(),
             group: config.group.clone(),
             qos: bound.binding.qos,
@@ -227,12 +225,14 @@ impl<'a> Join<'a> {
             order: config.order.clone(),
             max_in_flight: config.max_in_flight,
             max_in_flight_bytes: config.max_in_flight_bytes,
+            group_max_in_flight: config.group_max_in_flight,
             ack_deadline: (config.delivery == Delivery::Pull).then_some(config.ack_deadline),
             retry: config.retry.clone(),
             exhausted: config.exhausted.clone(),
             not_from: only.filter(|_| self.config.is_built_in).map(str::to_owned),
             dedupe: config.dedupe,
-            start: crate::broker::Start::New,
+            start: config.start,
+            is_temporary: false,
         }
     }
 
@@ -284,26 +284,5 @@ pub(super) fn takes(component: &ComponentFacts, delivery: Delivery) -> bool {
     match delivery {
         Delivery::Push => component.exports_handler,
         Delivery::Pull => component.pulls(),
-    }
-}
-
-/// The names that are taken already.
-#[derive(Default)]
-struct Names {
-    labels: HashSet<String>,
-    /// Component, whether pulled, capability or broker, and text; and the line.
-    seen: HashMap<(usize, bool, String, String), usize>,
-}
-
-impl Names {
-    /// A label that no other subscription has: the same one for the same file.
-    fn label(&mut self, wanted: String) -> String {
-        let mut label = wanted.clone();
-        let mut count = 1;
-        while !self.labels.insert(label.clone()) {
-            count += 1;
-            label = format!("{wanted} ({count})");
-        }
-        label
     }
 }

@@ -3,9 +3,11 @@
 mod check;
 mod grants;
 mod join;
+mod names;
 mod plan;
 mod publish;
 mod pulls;
+mod queues;
 
 pub use grants::{Grants, Route, RouteError};
 pub use plan::{BrokerPlan, ComponentFacts, ComponentPlan, Plan, SubscriptionPlan};
@@ -27,7 +29,7 @@ pub fn resolve(config: &Config, components: &[ComponentFacts]) -> Result<Plan, E
     let join = Join::new(config, components);
     let mut errors: Vec<Error> = Vec::new();
     check::scopes(&join, &mut errors);
-    check::ordered_queues(&join, &mut errors);
+    queues::shared(&join, &mut errors);
     check::components(&join, &mut errors);
     publish::ambiguous(&join, &mut errors);
     let notes = check::notes(&join);

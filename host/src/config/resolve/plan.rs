@@ -3,7 +3,7 @@
 use super::grants::Grants;
 use super::pulls::PullNames;
 use crate::broker::driver::Features;
-use crate::broker::{Exhausted, SubscriptionSettings, Topic};
+use crate::broker::{Exhausted, RetentionRule, SubscriptionSettings, Topic};
 use crate::config::{ComponentSettings, ConnectionSettings, Delivery};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,22 +55,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The label of a broker's first subscription, in the order of the
+    /// What a broker knows its first subscription by, in the order of the
     /// configuration.
     #[must_use]
     pub fn first_label(&self, broker: usize) -> Option<&str> {
         let mut of_broker = self.subscriptions.iter().filter(|s| s.broker == broker);
-        of_broker.next().map(|subscription| subscription.settings.label.as_str())
+        of_broker.next().map(|subscription| subscription.settings.known_as())
     }
 
     /// The dead-letter topics that a broker is to keep for `wasi-pubsub dead`:
-    /// those of a network broker.
+    /// those of a broker that another process can reach, now or later.
     #[must_use]
     pub fn kept_dead_letters(&self, broker: usize) -> Vec<Topic> {
         let is_kept = |subscription: &&SubscriptionPlan| {
             subscription.broker == broker
                 && subscription.keep_dead_letters
-                && self.brokers[broker].features.network
+                && self.brokers[broker].is_reachable()
         };
         let topic = |subscription: &SubscriptionPlan| match &subscription.settings.exhausted {
             Exhausted::DeadLetter(topic) => Some(topic.clone()),
@@ -92,6 +92,16 @@ pub struct BrokerPlan {
     pub features: Features,
     /// How it is reached.
     pub connection: Arc<dyn ConnectionSettings>,
+    /// What its topics are to remember.
+    pub retention: Vec<RetentionRule>,
+}
+
+impl BrokerPlan {
+    /// Whether another process can reach what it keeps, at the same time or later.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.features.network || self.connection.outlives_process()
+    }
 }
 
 /// One subscription to open.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 /// The pull subscriptions of one component, by the names that `receive`,
-/// `stream` and `pull` know them by: the exact text of `topic` or `queue`, alone
-/// or after `ID:`.
+/// `stream` and `pull` know them by: the value of `subscription` or, without one, the
+/// exact text of `topic` or `queue`; alone or after `ID:`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PullNames {
     names: BTreeMap<String, Named>,

@@ -5,7 +5,12 @@ use std::collections::HashMap;
 
 const ROOT: u32 = 0;
 
-/// Values under filters: a tree of levels.
+/// What stands under one filter.
+pub(super) trait Leaf: Default {
+    fn is_empty(&self) -> bool;
+}
+
+/// A leaf for each filter: a tree of levels.
 ///
 /// Nodes lie in one vector and are walked in a loop, as a topic may have
 /// thousands of levels.
@@ -17,19 +22,19 @@ pub(super) struct Trie<T> {
 struct Node<T> {
     levels: HashMap<Box<str>, u32>,
     plus: Option<u32>,
-    /// Of filters that end here.
-    here: Vec<T>,
-    /// Of filters that have `#` after this level.
-    below: Vec<T>,
+    /// Of the filter that ends here.
+    here: T,
+    /// Of the filter that has `#` after this level.
+    below: T,
 }
 
-impl<T> Default for Node<T> {
+impl<T: Leaf> Default for Node<T> {
     fn default() -> Self {
-        Self { levels: HashMap::new(), plus: None, here: Vec::new(), below: Vec::new() }
+        Self { levels: HashMap::new(), plus: None, here: T::default(), below: T::default() }
     }
 }
 
-impl<T> Node<T> {
+impl<T: Leaf> Node<T> {
     fn is_empty(&self) -> bool {
         self.levels.is_empty()
             && self.plus.is_none()
@@ -38,31 +43,31 @@ impl<T> Node<T> {
     }
 }
 
-impl<T> Default for Trie<T> {
+impl<T: Leaf> Default for Trie<T> {
     fn default() -> Self {
         Self { nodes: vec![Node::default()], free: Vec::new() }
     }
 }
 
-impl<T> Trie<T> {
-    /// Puts a value under a filter, beside those that are there.
-    pub(super) fn insert(&mut self, filter: &TopicFilter, value: T) {
+impl<T: Leaf> Trie<T> {
+    /// The leaf of a filter, which the caller puts something into.
+    pub(super) fn leaf_mut(&mut self, filter: &TopicFilter) -> &mut T {
         let mut at = ROOT;
         for level in filter.as_str().split('/') {
             if level == "#" {
-                self.node_mut(at).below.push(value);
-                return;
+                return &mut self.node_mut(at).below;
             }
             at = match self.child(at, level) {
                 Some(child) => child,
                 None => self.add_child(at, level),
             };
         }
-        self.node_mut(at).here.push(value);
+        &mut self.node_mut(at).here
     }
 
-    /// Takes the values out from under a filter for which `is_wanted` holds.
-    pub(super) fn remove(&mut self, filter: &TopicFilter, is_wanted: impl Fn(&T) -> bool) {
+    /// Changes the leaf of a filter, if there is one, and forgets it when it is
+    /// empty then.
+    pub(super) fn edit(&mut self, filter: &TopicFilter, change: impl FnOnce(&mut T)) {
         let mut path = Vec::new();
         let mut at = ROOT;
         for level in filter.as_str().split('/').take_while(|level| *level != "#") {
@@ -72,12 +77,11 @@ impl<T> Trie<T> {
         }
         let below = filter.as_str() == "#" || filter.as_str().ends_with("/#");
         let node = self.node_mut(at);
-        let values = if below { &mut node.below } else { &mut node.here };
-        values.retain(|value| !is_wanted(value));
+        change(if below { &mut node.below } else { &mut node.here });
         self.prune(at, path);
     }
 
-    /// Calls `found` with each value whose filter matches.
+    /// Calls `found` with the leaf of each filter that matches.
     pub(super) fn find<'a>(&'a self, topic: &Topic, mut found: impl FnMut(&'a T)) {
         // What is left of the topic; nothing is another matter than one empty level.
         let mut next = Some((ROOT, Some(topic.as_str())));
@@ -87,10 +91,10 @@ impl<T> Trie<T> {
             // MQTT 5.0, section 4.7.2.
             let wildcards = at != ROOT || !topic.as_str().starts_with('$');
             if wildcards {
-                node.below.iter().for_each(&mut found);
+                found(&node.below);
             }
             let Some(rest) = rest else {
-                node.here.iter().for_each(&mut found);
+                found(&node.here);
                 continue;
             };
             let (level, rest) = match rest.split_once('/') {
@@ -104,10 +108,11 @@ impl<T> Trie<T> {
         }
     }
 
-    /// Calls `found` with each value.
+    /// Calls `found` with each leaf.
     pub(super) fn for_each<'a>(&'a self, mut found: impl FnMut(&'a T)) {
         for node in &self.nodes {
-            node.here.iter().chain(&node.below).for_each(&mut found);
+            found(&node.here);
+            found(&node.below);
         }
     }
 
@@ -172,9 +177,23 @@ mod tests {
         levels.join("/")
     }
 
-    fn found(trie: &Trie<usize>, topic: &Topic) -> Vec<usize> {
+    impl Leaf for Vec<usize> {
+        fn is_empty(&self) -> bool {
+            self.is_empty()
+        }
+    }
+
+    fn insert(trie: &mut Trie<Vec<usize>>, filter: &TopicFilter, value: usize) {
+        trie.leaf_mut(filter).push(value);
+    }
+
+    fn remove(trie: &mut Trie<Vec<usize>>, filter: &TopicFilter, value: usize) {
+        trie.edit(filter, |values| values.retain(|other| *other != value));
+    }
+
+    fn found(trie: &Trie<Vec<usize>>, topic: &Topic) -> Vec<usize> {
         let mut found = Vec::new();
-        trie.find(topic, |value| found.push(*value));
+        trie.find(topic, |values| found.extend(values));
         found.sort_unstable();
         found
     }
@@ -189,13 +208,13 @@ mod tests {
             let filter =
                 text(&mut rng, &["a", "b", "", "é", "+", "$x"], &["a", "+", "#", "", "$x"]);
             if let Ok(filter) = TopicFilter::new(&filter) {
-                trie.insert(&filter, filters.len());
+                insert(&mut trie, &filter, filters.len());
                 filters.push(Some(filter));
             }
             if round % 3 > 0 && !filters.is_empty() {
                 let index = rng.usize(..filters.len());
                 if let Some(filter) = filters[index].take() {
-                    trie.remove(&filter, |value| *value == index);
+                    remove(&mut trie, &filter, index);
                 }
             }
             let Ok(topic) =
@@ -211,7 +230,7 @@ mod tests {
         }
         for (index, filter) in filters.iter().enumerate() {
             if let Some(filter) = filter {
-                trie.remove(filter, |value| *value == index);
+                remove(&mut trie, filter, index);
             }
         }
         assert!(trie.nodes[0].is_empty() && trie.free.len() == trie.nodes.len() - 1, "seed {seed}");
@@ -221,8 +240,8 @@ mod tests {
     fn thousands_of_levels_are_no_danger_to_the_stack() {
         let mut trie = Trie::default();
         let deep = "+/".repeat(32_000);
-        trie.insert(&TopicFilter::new(&format!("{deep}#")).unwrap(), 1);
-        trie.insert(&TopicFilter::new(&format!("{deep}a")).unwrap(), 2);
+        insert(&mut trie, &TopicFilter::new(&format!("{deep}#")).unwrap(), 1);
+        insert(&mut trie, &TopicFilter::new(&format!("{deep}a")).unwrap(), 2);
         assert_eq!(
             found(&trie, &Topic::new(&format!("{}a", "x/".repeat(32_000))).unwrap()),
             [1, 2]

@@ -55,4 +55,27 @@ impl Unsettled {
         }
         entries
     }
+
+    /// All that was handed out.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().filter_map(|slot| slot.held.as_ref().map(|(_, entry)| entry))
+    }
+
+    /// How many were handed out.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Takes out all, each with its member. Their tokens name nothing any more.
+    pub(super) fn clear(&mut self) -> Vec<(u64, Entry)> {
+        let mut all = Vec::new();
+        for (slot, index) in self.slots.iter_mut().zip(0..) {
+            if let Some(held) = slot.held.take() {
+                slot.generation = slot.generation.wrapping_add(1);
+                self.free.push(index);
+                all.push(held);
+            }
+        }
+        all
+    }
 }

@@ -1,0 +1,483 @@
+//! The broker as its users see it: a connection.
+
+use super::janitor::{self, Activity};
+use super::once::Once;
+use super::publish::Brought;
+use super::queue::{Entry, Member, Queue, QueueParts};
+use super::routes::Routes;
+use super::settings::Settings;
+use super::source::QueueSource;
+use super::storage::{
+    Contents, Position, SnapshotRecord, Storage, StorageError, SubscriptionRecord,
+};
+use super::timer::Timer;
+use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
+use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, Topic};
+use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// What this broker can do by itself.
+pub(super) const FEATURES: Features = Features {
+    queue: true,
+    ordered_queue: true,
+    pins_keys: true,
+    filters: true,
+    qos_max: Qos::EffectivelyOnce,
+    delayed_redelivery: true,
+    replay: true,
+    group_limits: true,
+    network: false,
+};
+
+/// A built-in broker. Whoever shares it shares its topics.
+pub struct BuiltIn {
+    pub(super) shared: Arc<Shared>,
+    janitor: Mutex<Option<JoinHandle<()>>>,
+}
+
+pub(super) struct Shared {
+    pub(super) settings: Arc<Settings>,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) routes: RwLock<Routes>,
+    pub(super) snapshots: Mutex<Vec<Snapshot>>,
+    pub(super) once: Once,
+    pub(super) timer: Timer,
+    pub(super) activity: Arc<Activity>,
+    /// Tells publishers that something was deleted.
+    pub(super) trimmed: Notify,
+    last_id: AtomicU64,
+}
+
+/// A snapshot, with what it would deliver that the storage does not have.
+pub(super) struct Snapshot {
+    pub(super) record: SnapshotRecord,
+    pub(super) unkept: Vec<Entry>,
+}
+
+impl BuiltIn {
+    /// What such a broker can do.
+    pub const FEATURES: Features = FEATURES;
+
+    /// Opens a broker on a storage, with what is in there. May block for as long
+    /// as that takes to be read.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub fn open(storage: Arc<dyn Storage>, settings: Settings) -> Result<Arc<Self>, StorageError> {
+        let contents = storage.load()?;
+        let subscriptions = contents.subscriptions.clone();
+        let broker = Self::with(storage, settings, contents);
+        if !subscriptions.is_empty() {
+            broker.shared.restore(subscriptions)?;
+        }
+        Ok(broker)
+    }
+
+    /// Opens a broker on a storage that is empty.
+    #[must_use]
+    pub fn new(storage: Arc<dyn Storage>, settings: Settings) -> Arc<Self> {
+        Self::with(storage, settings, Contents::default())
+    }
+
+    fn with(storage: Arc<dyn Storage>, settings: Settings, contents: Contents) -> Arc<Self> {
+        let Contents { subscriptions, snapshots, once } = contents;
+        let last_id = subscriptions.iter().map(|(record, _)| record.id).max().unwrap_or(0);
+        let pinned = snapshots.iter().map(|record| record.filter.clone()).collect();
+        let snapshots = snapshots.into_iter().map(|record| Snapshot { record, unkept: Vec::new() });
+        let shared = Shared {
+            once: Once::new(settings.publish_once_window, once),
+            settings: Arc::new(settings),
+            storage,
+            routes: RwLock::new(Routes { pinned, ..Routes::default() }),
+            snapshots: Mutex::new(snapshots.collect()),
+            timer: Timer::default(),
+            activity: Arc::default(),
+            trimmed: Notify::new(),
+            last_id: AtomicU64::new(last_id),
+        };
+        Arc::new(Self { shared: Arc::new(shared), janitor: Mutex::new(None) })
+    }
+
+    /// Starts what goes on in the background, in the runtime of the caller.
+    fn start(&self) {
+        let mut janitor = self.janitor.lock();
+        if janitor.as_ref().is_none_or(JoinHandle::is_finished) {
+            let shared = &self.shared;
+            let run = janitor::run(Arc::downgrade(shared), shared.activity.clone());
+            *janitor = Some(tokio::spawn(run));
+        }
+        self.shared.timer.start();
+    }
+}
+
+impl Drop for BuiltIn {
+    fn drop(&mut self) {
+        if let Some(janitor) = self.janitor.get_mut() {
+            janitor.abort();
+        }
+    }
+}
+
+#[async_trait]
+impl Connection for BuiltIn {
+    fn features(&self) -> Features {
+        FEATURES
+    }
+
+    async fn publish(
+        &self,
+        topic: &Topic,
+        event: Arc<Event>,
+        qos: Qos,
+        from: Option<&str>,
+    ) -> Result<(), BrokerError> {
+        let event = &event;
+        self.shared.publish(Brought { topic, event, qos, from, is_dead_letter: false }).await
+    }
+
+    async fn publish_dead_letter(
+        &self,
+        topic: &Topic,
+        event: Arc<Event>,
+        qos: Qos,
+        from: Option<&str>,
+    ) -> Result<(), BrokerError> {
+        let event = &event;
+        self.shared.publish(Brought { topic, event, qos, from, is_dead_letter: true }).await
+    }
+
+    fn has_subscribers(&self, topic: &Topic) -> Option<bool> {
+        let mut is_found = false;
+        self.shared.routes.read().of_topic(topic, |_| is_found = true);
+        Some(is_found)
+    }
+
+    async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError> {
+        self.start();
+        let queue = self.shared.queue_for(&request).await?;
+        let member = Arc::new(Member::new(self.shared.next_id(), request));
+        queue.join(member.clone());
+        Ok(Arc::new(QueueSource {
+            queue,
+            member,
+            shared: self.shared.clone(),
+            runtime: Handle::current(),
+            replaced: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
+            late: Mutex::default(),
+        }))
+    }
+
+    fn set_retention(&self, rules: Vec<RetentionRule>) {
+        if let Ok(_runtime) = Handle::try_current() {
+            self.start();
+        }
+        self.shared.routes.write().retention = rules;
+        self.shared.activity.note();
+    }
+
+    async fn close(&self, _grace: Duration) {
+        self.shared.close().await;
+    }
+}
+
+impl Shared {
+    pub(super) fn time(&self) -> SystemTime {
+        self.settings.clock.now()
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Makes the queues of the subscriptions that the storage has.
+    fn restore(&self, found: Vec<(SubscriptionRecord, Position)>) -> Result<(), StorageError> {
+        let runtime = Handle::try_current()
+            .map_err(|error| StorageError { message: error.to_string(), is_temporary: false })?;
+        let mut routes = self.routes.write();
+        let end = self.storage.last_number() + 1;
+        for (record, position) in found {
+            let (from, used) = (position.next, record.used);
+            let parts = QueueParts {
+                number: record.id,
+                name: record.name,
+                filter: record.filter,
+                group: record.group,
+                event_filter: record.event_filter,
+                qos: record.qos,
+                not_from: record.not_from,
+                created: record.created,
+                is_durable: true,
+            };
+            let queue = self.queue(parts, runtime.clone());
+            *queue.used.lock() = used;
+            // What came at qos 0 before is over.
+            queue.begin(position, end, 0);
+            self.count_behind(&queue, from, &runtime);
+            routes.insert(queue);
+        }
+        Ok(())
+    }
+
+    pub(super) fn count_behind(&self, queue: &Arc<Queue>, from: u64, runtime: &Handle) {
+        let (storage, queue) = (self.storage.clone(), queue.clone());
+        runtime.spawn(async move {
+            if let Ok(events) = storage.count(&queue.filter, from).await {
+                queue.count_behind(events);
+            }
+        });
+    }
+
+    fn queue(&self, parts: QueueParts, runtime: Handle) -> Arc<Queue> {
+        Arc::new(Queue::new(parts, self.settings.clone(), self.storage.clone(), runtime))
+    }
+
+    /// The queue of a new member: that which is there, or a new one.
+    async fn queue_for(&self, request: &SubscribeRequest) -> Result<Arc<Queue>, BrokerError> {
+        let start = self.number_of(request.start).await?;
+        let (queue, change, is_new) = {
+            let mut routes = self.routes.write();
+            if routes.is_closed {
+                return Err(closed());
+            }
+            match self.known(&mut routes, request)? {
+                Some(queue) => {
+                    let change = self.adapt(&mut routes, &queue, request);
+                    (queue, change, false)
+                }
+                None => {
+                    let (queue, next) = self.make(&mut routes, request, start);
+                    (queue, Change::All(Position { next, open: Vec::new() }), true)
+                }
+            }
+        };
+        let kept = if queue.is_durable() { self.keep(&queue, change).await } else { Ok(()) };
+        if let Err(error) = kept {
+            if is_new {
+                self.unroute_deserted(&queue);
+            }
+            return Err(error.into());
+        }
+        if is_new {
+            queue.resume();
+        }
+        Ok(queue)
+    }
+
+    async fn keep(&self, queue: &Queue, change: Change) -> Result<(), StorageError> {
+        match change {
+            Change::None => Ok(()),
+            Change::Settings => self.storage.put_subscription(self.record(queue)).await,
+            Change::All(position) => {
+                // Both in one commit.
+                let put = self.storage.put_subscription(self.record(queue));
+                let set = self.storage.set_position(queue.number, position);
+                let (put, set) = tokio::join!(put, set);
+                put.and(set)
+            }
+        }
+    }
+
+    /// The queue that a request means, where there is one.
+    fn known(
+        &self,
+        routes: &mut Routes,
+        request: &SubscribeRequest,
+    ) -> Result<Option<Arc<Queue>>, BrokerError> {
+        if let Some(group) = &request.group {
+            let found = routes.groups.get(&(request.filter.clone(), group.clone())).cloned();
+            return match found {
+                Some(queue) if filters_differ(&queue, request) && queue.members() > 0 => {
+                    Err(other_filter(group, &queue))
+                }
+                found => Ok(found),
+            };
+        }
+        if let Some(queue) = routes.bequeathed.remove(&request.label) {
+            if queue.filter == request.filter {
+                return Ok(Some(queue));
+            }
+            routes.remove(&queue);
+            // Who waits for its room needs none any more.
+            Handle::current().spawn(async move { queue.tell_publishers(true) });
+        }
+        let found = routes.by_name.get(&request.label).cloned();
+        // One that has a subscriber is another one of the same label.
+        let found = found.filter(|queue| queue.is_durable() && queue.members() == 0);
+        let Some(queue) = found.filter(|queue| queue.group.is_none()) else { return Ok(None) };
+        if queue.filter == request.filter {
+            return Ok(Some(queue));
+        }
+        // The name means other topics now: what waits there is for nobody.
+        routes.remove(&queue);
+        let storage = self.storage.clone();
+        Handle::current().spawn(async move { storage.remove_subscription(queue.number).await });
+        Ok(None)
+    }
+
+    /// Makes a queue what its new member asks for.
+    fn adapt(&self, routes: &mut Routes, queue: &Arc<Queue>, request: &SubscribeRequest) -> Change {
+        let mut change = Change::None;
+        if filters_differ(queue, request) {
+            routes.change_filter(queue, request.event_filter.clone());
+            change = Change::Settings;
+        }
+        if queue.adapt(request.qos, request.not_from.as_ref()) {
+            change = Change::Settings;
+        }
+        let holds = self.storage.holds_backlog() && !request.is_temporary;
+        if holds && request.qos > Qos::AtMostOnce && !queue.is_durable() {
+            queue.is_durable.store(true, Ordering::Relaxed);
+            change = Change::All(queue.position(self.storage.durable_number()));
+        }
+        change
+    }
+
+    /// Makes a new queue. It hands nothing out before it is resumed.
+    fn make(
+        &self,
+        routes: &mut Routes,
+        request: &SubscribeRequest,
+        start: Option<u64>,
+    ) -> (Arc<Queue>, u64) {
+        let name = free_name(routes, &request.label);
+        let holds = self.storage.holds_backlog() && !request.is_temporary;
+        let parts = QueueParts {
+            number: self.next_id(),
+            name,
+            filter: request.filter.clone(),
+            group: request.group.clone(),
+            event_filter: request.event_filter.clone(),
+            qos: request.qos,
+            not_from: request.not_from.clone(),
+            created: self.time(),
+            is_durable: holds && request.qos > Qos::AtMostOnce,
+        };
+        let queue = self.queue(parts, Handle::current());
+        let end = self.storage.last_number() + 1;
+        let from = start.unwrap_or(end).min(end);
+        queue.pause();
+        queue.begin(Position { next: from, open: Vec::new() }, end, end);
+        if from < end {
+            self.count_behind(&queue, from, &Handle::current());
+        }
+        routes.insert(queue.clone());
+        (queue, from)
+    }
+
+    /// The number that a subscription begins at; `None`: with what comes.
+    pub(super) async fn number_of(&self, start: Start) -> Result<Option<u64>, BrokerError> {
+        Ok(match start {
+            Start::New => None,
+            Start::Earliest => Some(1),
+            Start::Number(number) => Some(number.max(1)),
+            Start::Time(time) => Some(self.storage.number_at(time).await?),
+        })
+    }
+
+    fn record(&self, queue: &Queue) -> SubscriptionRecord {
+        SubscriptionRecord {
+            id: queue.number,
+            name: queue.name.clone(),
+            filter: queue.filter.clone(),
+            group: queue.group.clone(),
+            event_filter: queue.event_filter().as_deref().cloned(),
+            qos: queue.qos(),
+            not_from: queue.not_from(),
+            created: queue.created,
+            used: *queue.used.lock(),
+            expiry: self.settings.subscription_expiry,
+        }
+    }
+
+    /// Takes the queue out that has no member left.
+    pub(super) fn unroute_deserted(&self, queue: &Queue) {
+        {
+            let mut routes = self.routes.write();
+            if queue.members() == 0 {
+                routes.remove(queue);
+            }
+        }
+        // Who waits for its room needs none any more.
+        queue.tell_publishers(true);
+    }
+
+    /// Notes that somebody takes from these subscriptions, or did up to now.
+    pub(super) async fn note_used(&self, queues: impl Iterator<Item = &Arc<Queue>>) {
+        let now = self.time();
+        let notes = queues.filter(|queue| queue.is_durable()).map(|queue| {
+            if queue.members() > 0 {
+                *queue.used.lock() = now;
+            }
+            self.storage.put_subscription(self.record(queue))
+        });
+        // All in one commit.
+        let noted = futures_util::future::join_all(notes).await;
+        if let Some(error) = noted.into_iter().find_map(Result::err) {
+            tracing::warn!(%error, "when subscriptions were last used is not noted");
+        }
+    }
+
+    async fn close(&self) {
+        let mut queues = Vec::new();
+        {
+            let mut routes = self.routes.write();
+            if std::mem::replace(&mut routes.is_closed, true) {
+                return;
+            }
+            routes.for_each(|queue| queues.push(queue.clone()));
+        }
+        self.note_used(queues.iter().filter(|queue| queue.was_used())).await;
+        self.storage.close().await;
+        for queue in queues {
+            queue.close();
+        }
+    }
+}
+
+/// What the storage has to know of a queue that has a new member.
+enum Change {
+    None,
+    Settings,
+    All(Position),
+}
+
+fn other_filter(group: &str, queue: &Queue) -> BrokerError {
+    let filter = queue.event_filter();
+    let filter = filter.map_or_else(|| "no filter".to_owned(), |found| format!("filter `{found}`"));
+    BrokerError::Unsupported(format!(
+        "group `{group}` shares `{}` with {filter}: all who share a queue have the same one",
+        queue.filter
+    ))
+}
+
+/// A label that no other subscription has.
+fn free_name(routes: &Routes, label: &str) -> String {
+    let numbered = (2..).map(|number| format!("{label} ({number})"));
+    let mut names = std::iter::once(label.to_owned()).chain(numbered);
+    let free = names.find(|name| !routes.by_name.contains_key(name));
+    free.unwrap_or_else(|| label.to_owned())
+}
+
+fn filters_differ(queue: &Queue, request: &SubscribeRequest) -> bool {
+    queue.event_filter().as_deref() != request.event_filter.as_ref()
+}
+
+pub(super) fn closed() -> BrokerError {
+    BrokerError::Closed("the broker was closed".into())
+}
+
+impl From<StorageError> for BrokerError {
+    fn from(error: StorageError) -> Self {
+        match error.is_temporary {
+            true => Self::Unavailable(error.message),
+            false => Self::Other(error.message),
+        }
+    }
+}

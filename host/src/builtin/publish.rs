@@ -1,0 +1,170 @@
+//! Publishing: admission, number, storage.
+
+use super::broker::{Shared, closed};
+use super::once::{Claim, Found};
+use super::publication::{Admission, Offer, Publication, Routed};
+use super::queue::{Full, Queue};
+use super::storage::Appended;
+use crate::broker::{BrokerError, Event, Qos, Topic};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a publisher looks whether a full storage has room.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a publisher brings.
+#[derive(Clone, Copy)]
+pub(super) struct Brought<'a> {
+    pub(super) topic: &'a Topic,
+    pub(super) event: &'a Arc<Event>,
+    pub(super) qos: Qos,
+    pub(super) from: Option<&'a str>,
+    pub(super) is_dead_letter: bool,
+}
+
+/// How far a publisher got.
+enum Tried {
+    /// Nobody wants the event.
+    Unwanted,
+    Refused(BrokerError),
+    Appended(Appended),
+}
+
+impl Shared {
+    pub(super) async fn publish(&self, brought: Brought<'_>) -> Result<(), BrokerError> {
+        let mut claim = None;
+        if brought.qos == Qos::EffectivelyOnce {
+            match self.once.claim(brought.topic, brought.event, self.time()).await {
+                Found::New(new) => claim = Some(new),
+                Found::Published => return Ok(()),
+            }
+        }
+        let size = brought.event.size();
+        loop {
+            let tried = match self.try_publish(&brought, size, &mut claim) {
+                Ok(tried) => tried,
+                Err(full) => self.publish_with_room(&brought, size, &mut claim, full).await,
+            };
+            match tried {
+                Tried::Unwanted => return Ok(()),
+                Tried::Refused(error) => return Err(error),
+                Tried::Appended(Appended::Now(_, notices)) => {
+                    notices.send();
+                    return Ok(());
+                }
+                Tried::Appended(Appended::Later(reply)) => {
+                    return match reply.await {
+                        Ok(Ok(_)) => Ok(()),
+                        Ok(Err(error)) => Err(error.into()),
+                        Err(_) => Err(closed()),
+                    };
+                }
+                Tried::Appended(Appended::Full(mut publication)) => {
+                    claim = publication.claim.take();
+                    drop(publication);
+                    let trimmed = self.trimmed.notified();
+                    let _either = tokio::time::timeout(LOOK_AGAIN, trimmed).await;
+                }
+            }
+        }
+    }
+
+    async fn publish_with_room(
+        &self,
+        brought: &Brought<'_>,
+        size: usize,
+        claim: &mut Option<Claim>,
+        mut full: Full,
+    ) -> Tried {
+        loop {
+            let try_again = || self.try_publish(brought, size, claim);
+            // Room at one may mean that another is full now.
+            match full.queue.clone().wait_for_room(full.freed, try_again).await {
+                Ok(tried) => return tried,
+                Err(other) => full = other,
+            }
+        }
+    }
+
+    /// Hands an event to the storage with room in all queues that it belongs to,
+    /// or says which one is full.
+    fn try_publish(
+        &self,
+        brought: &Brought<'_>,
+        size: usize,
+        claim: &mut Option<Claim>,
+    ) -> Result<Tried, Full> {
+        let &Brought { topic, event, qos, from, is_dead_letter } = brought;
+        let offer = Offer { size, qos, from, is_dead_letter };
+        let routes = self.routes.read();
+        if routes.is_closed {
+            return Ok(Tried::Refused(closed()));
+        }
+        let mut matching: SmallVec<[Arc<Queue>; 2]> = SmallVec::new();
+        routes.matching(topic, event, |queue| matching.push(queue.clone()));
+        let is_remembered = routes.is_remembered(topic);
+        if matching.is_empty() && !is_remembered {
+            return Ok(Tried::Unwanted);
+        }
+        // In one order for all, so that of two publishers one is always first.
+        matching.sort_unstable_by_key(|queue| queue.number);
+        let mut routed = Routed::default();
+        let mut is_wanted = false;
+        let mut full = None;
+        for queue in matching {
+            let admission = queue.admit(&offer);
+            match admission {
+                Admission::Full(freed) => {
+                    full = Some(Full { queue, freed });
+                    break;
+                }
+                Admission::Unwanted => {}
+                Admission::Reserved | Admission::Unreserved => {
+                    is_wanted |= admission == Admission::Reserved;
+                    routed.push((queue, admission));
+                }
+            }
+        }
+        if let Some(full) = full {
+            for (queue, _) in routed.iter().filter(|(_, given)| *given == Admission::Reserved) {
+                queue.release(size);
+            }
+            return Err(full);
+        }
+        let is_kept = is_remembered || is_wanted && self.storage.holds_backlog();
+        let publication = self.publication(brought, size, routed, is_kept, claim);
+        Ok(Tried::Appended(self.append(publication)))
+    }
+
+    fn publication(
+        &self,
+        brought: &Brought<'_>,
+        size: usize,
+        routes: Routed,
+        is_kept: bool,
+        claim: &mut Option<Claim>,
+    ) -> Publication {
+        let claim = claim.take();
+        Publication {
+            topic: brought.topic.clone(),
+            event: brought.event.clone(),
+            size,
+            qos: brought.qos,
+            from: brought.from.filter(|_| is_kept).map(Arc::from),
+            time: if is_kept { self.time() } else { std::time::SystemTime::UNIX_EPOCH },
+            once: claim.as_ref().map(Claim::mark),
+            is_kept,
+            is_dead_letter: brought.is_dead_letter,
+            routes,
+            claim,
+        }
+    }
+
+    fn append(&self, publication: Publication) -> Appended {
+        if publication.is_kept {
+            self.activity.note();
+        }
+        self.storage.append(publication)
+    }
+}

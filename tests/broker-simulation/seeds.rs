@@ -1,0 +1,59 @@
+//! The seeds that must hold.
+
+use crate::model::Seen;
+use crate::scenario::Kind;
+use crate::world::{self, Failure};
+use std::ops::Range;
+
+/// What `SIMULATION_SEEDS` asks for: one seed, or `FROM..TO`.
+fn asked() -> Option<Range<u64>> {
+    let text = std::env::var("SIMULATION_SEEDS").ok()?;
+    let number = |text: &str| text.parse().expect("SIMULATION_SEEDS is a number or FROM..TO");
+    Some(match text.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => number(&text)..number(&text) + 1,
+    })
+}
+
+/// Runs these seeds, or those that `SIMULATION_SEEDS` asks for.
+fn hold(kind: Kind, seeds: Range<u64>, never: &[&str]) {
+    let asked = asked();
+    let mut seen = Seen::default();
+    for seed in asked.clone().unwrap_or(seeds) {
+        match world::run(kind, seed, None) {
+            Ok(more) => seen += more,
+            Err(Failure { what, trace }) => {
+                panic!("{trace}\nseed {seed}: {what}\nonce more: SIMULATION_SEEDS={seed}")
+            }
+        }
+    }
+    if asked.is_none() {
+        for (name, count) in seen.all() {
+            assert!(count > 0 || never.contains(&name), "`{name}` never happened");
+        }
+    }
+}
+
+/// What cannot happen in memory.
+const DURABLE: [&str; 4] = ["refused", "closes", "crashes", "failures"];
+
+#[test]
+fn in_memory() {
+    hold(Kind::Memory, 0..1000, &DURABLE);
+}
+
+#[test]
+fn durable() {
+    hold(Kind::Plain, 0..1000, &[]);
+}
+
+#[test]
+fn a_seed_does_the_same_each_time() {
+    for kind in [Kind::Memory, Kind::Plain] {
+        for seed in 0..20 {
+            let [(_, first), (_, second)] = [(); 2].map(|()| world::run_traced(kind, seed, None));
+            assert!(first.lines().count() > 100, "seed {seed} does next to nothing");
+            assert!(first == second, "seed {seed} of {kind:?} does not do the same each time");
+        }
+    }
+}
