@@ -112,6 +112,7 @@ static LIMITED: Invented = Invented {
         delayed_redelivery: false,
         replay: false,
         group_limits: false,
+        listener: false,
         network: true,
     },
 };
@@ -127,6 +128,7 @@ static CAPABLE: Invented = Invented {
         delayed_redelivery: true,
         replay: true,
         group_limits: true,
+        listener: false,
         network: true,
     },
 };

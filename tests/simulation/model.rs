@@ -471,6 +471,7 @@ impl Connection for ModelConnection {
             delayed_redelivery: self.model.returns,
             replay: false,
             group_limits: false,
+            listener: false,
             network: true,
         }
     }

@@ -39,6 +39,8 @@ pub struct Features {
     pub group_limits: bool,
     /// The broker can be reached by other processes.
     pub network: bool,
+    /// The broker lives in this process, which can put it on the network.
+    pub listener: bool,
 }
 
 /// One broker, reached with one set of connection settings.

@@ -84,6 +84,7 @@ impl Connection for FakeConnection {
             delayed_redelivery: false,
             replay: false,
             group_limits: false,
+            listener: false,
             network: true,
         }
     }

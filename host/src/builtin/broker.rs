@@ -32,6 +32,7 @@ pub(super) const FEATURES: Features = Features {
     delayed_redelivery: true,
     replay: true,
     group_limits: true,
+    listener: cfg!(feature = "listener"),
     network: false,
 };
 

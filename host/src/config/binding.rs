@@ -5,7 +5,7 @@ use super::load::owner;
 use super::model::{Binding, Delivery, Grant, Publish, SubscriptionConfig};
 use super::section::Section;
 use super::source::{Located, Place};
-use super::{ConnectionSettings, Problem, filter, order, replay};
+use super::{ConnectionSettings, Problem, filter, listen, order, replay};
 use crate::broker::{
     ACK_DEADLINE, DedupeWindow, EventFilter, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, Order,
     Qos, RetryPolicy, Start, Topic, TopicFilter,
@@ -71,6 +71,7 @@ pub(super) fn read(mut section: Section<'_>, scope: &Scope<'_>) -> Option<Bindin
     let publish_timeout = section.duration("publish_timeout", MILLISECOND..=PUBLISH_TIMEOUT_MAX);
     let components = section.strings("components").map(|names| names.value);
     let retention = replay::retention(&mut section, scope.backend);
+    let listen = listen::read(&mut section, scope.backend).map(Arc::new);
     let subscription = subscription(&mut section, scope, qos);
     let place = section.place().clone();
     let own = scope.backend.map(BackendSection::name);
@@ -85,6 +86,7 @@ pub(super) fn read(mut section: Section<'_>, scope: &Scope<'_>) -> Option<Bindin
         publish_timeout: publish_timeout.map_or(PUBLISH_TIMEOUT, |timeout| timeout.value),
         components,
         retention,
+        listen,
         subscription: subscription.ok()?,
     })
 }

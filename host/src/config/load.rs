@@ -1,6 +1,7 @@
 //! Reading a file.
 
 use super::backend::{Absent, Backends};
+use super::listen::LISTEN_KEYS;
 use super::model::{Capability, Component, ComponentSettings, Config};
 use super::section::{Reader, Section, is_name, looks_secret};
 use super::source::{Place, Source, Span};
@@ -317,7 +318,10 @@ fn read_backend<'a>(
 
 /// The backend that has a key in its bindings.
 pub(super) fn owner(backends: &Backends<'_>, key: &str) -> Option<&'static str> {
-    let has = |backend: &&&dyn super::BackendSection| backend.keys().iter().any(|k| k.name == key);
+    let among = |keys: &[super::Key]| keys.iter().any(|known| known.name == key);
+    let has = |backend: &&&dyn super::BackendSection| {
+        among(backend.keys()) || backend.features().listener && among(LISTEN_KEYS)
+    };
     backends.present.iter().find(has).map(|backend| backend.name())
 }
 

@@ -89,6 +89,12 @@ impl Problem {
                 "{backend} has no limit for all subscribers of a queue together: \
                  each has its `max_in_flight`"
             ),
+            P::NoListener { backend } => format!(
+                "{backend} is a broker of its own: only the built-in broker can listen here"
+            ),
+            P::ListensTwice { line } => {
+                format!("another binding says where this broker listens, in line {line}")
+            }
             P::QueueDiffers { key, queue, group, line } => format!(
                 "another binding shares the queue `{queue}` of group `{group}`, in line {line}, \
                  and says something else of `{key}`: a queue has one"
@@ -178,6 +184,8 @@ impl Problem {
                 "take one of the two away: the components of one binding share the queue".into()
             }
             P::QueueDiffers { .. } => "say the same in both, or give one another `group`".into(),
+            P::NoListener { .. } => "write it for pubsub.memory or pubsub.disk".into(),
+            P::ListensTwice { .. } => "write all addresses in one of the two".into(),
             P::SubscriptionNameTaken { .. } => {
                 "give one of the two a name of its own: subscription = \"NAME\"".into()
             }

@@ -14,6 +14,7 @@ mod backend;
 mod binding;
 mod component;
 mod filter;
+mod listen;
 mod load;
 mod message;
 mod model;
@@ -29,6 +30,10 @@ mod units;
 mod values;
 
 pub use backend::{Absent, BackendSection, Backends, ConnectionSettings, Key};
+pub use listen::{
+    AccessRule, Certificate, DoorAddress, DoorError, LISTEN_KEYS, ListenConfig, ListenFormat,
+    ListenLimits, ListenPlaces, ListenSettings,
+};
 pub use load::{Request, built_in, load};
 pub use model::{
     Binding, Capability, Component, ComponentSettings, Config, Delivery, Directory, Grant,

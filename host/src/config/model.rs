@@ -2,6 +2,7 @@
 //! filled in.
 
 use super::backend::ConnectionSettings;
+use super::listen::ListenConfig;
 use super::source::{Located, Place, Source};
 use crate::broker::driver::Features;
 use crate::broker::{
@@ -75,6 +76,8 @@ pub struct Binding {
     /// What its topics keep of events that nobody waits for any more (`retention`);
     /// `None`: nothing.
     pub retention: Option<Retention>,
+    /// Where MQTT clients reach the broker, where this binding says it (`listen`).
+    pub listen: Option<Arc<ListenConfig>>,
     /// What is subscribed to (`topic` or `queue`).
     pub subscription: Option<SubscriptionConfig>,
 }

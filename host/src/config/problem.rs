@@ -213,6 +213,16 @@ pub enum Problem {
         /// Its name.
         backend: &'static str,
     },
+    /// `listen` with a backend whose brokers are elsewhere.
+    NoListener {
+        /// Its name.
+        backend: &'static str,
+    },
+    /// Two bindings of one broker say where it listens.
+    ListensTwice {
+        /// The line of the first.
+        line: usize,
+    },
     /// `order` with a queue that another binding shares.
     SharedOrderedQueue {
         /// The text of `queue`.

@@ -35,12 +35,7 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 /// Serves HTTP until the client asks for MQTT, and then MQTT.
-pub(super) async fn serve(
-    hub: Arc<Hub>,
-    stream: Box<dyn Stream>,
-    web: Arc<Web>,
-    visitor: Visitor,
-) {
+pub(super) async fn serve(hub: Arc<Hub>, stream: Box<dyn Stream>, web: Arc<Web>, visitor: Visitor) {
     let upgraded = Arc::new(Mutex::new(None));
     let (service_web, service_upgraded) = (web.clone(), upgraded.clone());
     let service = service_fn(move |request: Request<Incoming>| {
@@ -92,11 +87,7 @@ async fn answer(
     }
 }
 
-fn upgrade(
-    request: Request<Incoming>,
-    web: &Web,
-    upgraded: &Upgraded,
-) -> Response<Full<Bytes>> {
+fn upgrade(request: Request<Incoming>, web: &Web, upgraded: &Upgraded) -> Response<Full<Bytes>> {
     let headers = request.headers();
     if !is_welcome(headers, web) {
         return plain(StatusCode::FORBIDDEN, "pages of other origins may not connect\n");
@@ -132,10 +123,7 @@ fn is_welcome(headers: &HeaderMap, web: &Web) -> bool {
     is_own || web.origins.iter().any(|allowed| allowed == "*" || allowed == origin)
 }
 
-fn tokens(
-    headers: &HeaderMap,
-    name: hyper::header::HeaderName,
-) -> impl Iterator<Item = &str> {
+fn tokens(headers: &HeaderMap, name: hyper::header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }

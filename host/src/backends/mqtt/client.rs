@@ -11,8 +11,8 @@ mod tls;
 mod v4;
 mod v5;
 
-pub(super) use link::LinkControl;
 pub(super) use crate::mqtt::{Packet, Properties, Protocol};
+pub(super) use link::LinkControl;
 pub(super) use tls::configuration as tls_configuration;
 
 use super::settings::{Endpoint, MqttSettings};

@@ -1,7 +1,6 @@
 //! A broker: its sessions, opened as they are needed, and their identifiers.
 
 use super::client::{Plan, Purpose};
-use crate::mqtt::Mapping;
 use super::publisher::{Publisher, publisher};
 use super::session::{Choice, Control, Role, Session};
 use super::settings::{MqttSettings, SettingsError};
@@ -9,6 +8,7 @@ use super::source::subscription;
 use super::{client, features};
 use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
 use crate::broker::{BrokerError, Event, Qos, Topic};
+use crate::mqtt::Mapping;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::sync::Arc;

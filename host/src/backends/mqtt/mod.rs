@@ -46,6 +46,7 @@ pub fn features() -> Features {
         delayed_redelivery: false,
         replay: false,
         group_limits: false,
+        listener: false,
         network: true,
     }
 }

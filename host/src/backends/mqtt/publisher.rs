@@ -2,9 +2,9 @@
 
 use super::client::{Event, Handle, Notice, Packet, Published, Welcome};
 use super::flights::{Flight, Flights, Turn};
-use crate::mqtt::Mapping;
 use super::session::{Control, Role};
 use crate::broker::{self, BrokerError, Qos, Topic};
+use crate::mqtt::Mapping;
 use std::sync::Arc;
 use std::task::Context;
 use tokio::sync::watch;

@@ -3,13 +3,13 @@
 
 use super::client::{Event, Handle, Packet, Protocol, Welcome};
 use super::inbox::{Inbox, InboxSettings};
-use crate::mqtt::Mapping;
 use super::parcel::{Arrival, Parcel};
 use super::session::{Control, Role, poll_at};
 use crate::broker::driver::{
     Incoming, Parting, Ready, Settlement, Source, SubscribeRequest, Token,
 };
 use crate::broker::{BrokerError, Qos, Share, Topic, TopicFilter};
+use crate::mqtt::Mapping;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::VecDeque;

@@ -58,6 +58,7 @@ impl Connection for BenchConnection {
             delayed_redelivery: false,
             replay: false,
             group_limits: false,
+            listener: false,
             network: false,
         }
     }

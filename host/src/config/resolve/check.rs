@@ -5,6 +5,20 @@ use super::plan::ComponentFacts;
 use crate::config::suggest::nearest;
 use crate::config::{Delivery, Error, Located, Problem, Publish};
 
+/// Checks that one binding of a broker says where it listens.
+pub(super) fn listeners(join: &Join<'_>, errors: &mut Vec<Error>) {
+    for bound in &join.bindings {
+        let first = join.brokers[bound.broker].listen.as_ref();
+        if let (Some(own), Some(first)) = (&bound.binding.listen, first)
+            && own.settings != first.settings
+        {
+            let line = join.config.source.line(first.places.listen.span.start);
+            let place = Some(own.places.listen.clone());
+            errors.push(Error { place, problem: Problem::ListensTwice { line } });
+        }
+    }
+}
+
 /// Checks each binding: the names in its scope, and who takes its events.
 pub(super) fn scopes(join: &Join<'_>, errors: &mut Vec<Error>) {
     let known: Vec<String> = join.config.components.iter().map(|c| c.name.clone()).collect();

@@ -43,10 +43,14 @@ pub(super) fn brokers(config: &Config) -> (Vec<BrokerPlan>, Vec<usize>) {
                     features: capability.features,
                     connection: binding.connection.clone(),
                     retention: Vec::new(),
+                    listen: None,
                 });
                 brokers.len() - 1
             });
             indexes.push(index);
+            if brokers[index].listen.is_none() {
+                brokers[index].listen.clone_from(&binding.listen);
+            }
             for rule in retention(binding) {
                 if !brokers[index].retention.contains(&rule) {
                     brokers[index].retention.push(rule);
@@ -243,6 +247,8 @@ impl<'a> Join<'a> {
         let mut used: HashSet<usize> =
             published.flat_map(|(_, c)| c.grants.list.iter().map(|g| g.broker)).collect();
         used.extend(plan.subscriptions.iter().map(|subscription| subscription.broker));
+        let listening = self.brokers.iter().enumerate().filter(|(_, b)| b.listen.is_some());
+        used.extend(listening.map(|(index, _)| index));
         let mut indexes = HashMap::new();
         for (index, broker) in self.brokers.into_iter().enumerate() {
             if used.contains(&index) {

@@ -30,6 +30,7 @@ pub fn resolve(config: &Config, components: &[ComponentFacts]) -> Result<Plan, E
     let mut errors: Vec<Error> = Vec::new();
     check::scopes(&join, &mut errors);
     queues::shared(&join, &mut errors);
+    check::listeners(&join, &mut errors);
     check::components(&join, &mut errors);
     publish::ambiguous(&join, &mut errors);
     let notes = check::notes(&join);

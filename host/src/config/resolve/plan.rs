@@ -4,7 +4,7 @@ use super::grants::Grants;
 use super::pulls::PullNames;
 use crate::broker::driver::Features;
 use crate::broker::{Exhausted, RetentionRule, SubscriptionSettings, Topic};
-use crate::config::{ComponentSettings, ConnectionSettings, Delivery};
+use crate::config::{ComponentSettings, ConnectionSettings, Delivery, ListenConfig};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -94,6 +94,8 @@ pub struct BrokerPlan {
     pub connection: Arc<dyn ConnectionSettings>,
     /// What its topics are to remember.
     pub retention: Vec<RetentionRule>,
+    /// Where MQTT clients reach it, where they do.
+    pub listen: Option<Arc<ListenConfig>>,
 }
 
 impl BrokerPlan {
