@@ -26,7 +26,7 @@ pub(super) struct CheckArgs {
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let host = Host::new().map_err(|error| Failure::run(format!("{error:#}")))?;
-    let planned = plan::load(&host, &args.config, &args.components, None)?;
+    let planned = plan::load(&host, &args.config, &args.components, None, None)?;
     write!(std::io::stdout(), "{}", planned.summary())?;
     Ok(())
 }

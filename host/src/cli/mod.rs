@@ -13,6 +13,11 @@ mod failure;
 mod files;
 mod inspect;
 mod lines;
+#[cfg(feature = "listener")]
+mod listening;
+#[cfg(not(feature = "listener"))]
+#[path = "listening/absent.rs"]
+mod listening;
 mod logs;
 mod plan;
 mod publish;

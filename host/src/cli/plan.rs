@@ -4,7 +4,9 @@ use super::ConfigArgs;
 use super::dead::Keeping;
 use super::failure::Failure;
 use super::files;
+use super::listening::{self, Listening, Prepared, Wanted};
 use crate::backends::backends;
+use crate::broker::driver::Connection;
 use crate::broker::{Broker, BrokerError, Budget, Limits, Order, Topic};
 use crate::config::{
     self, BrokerPlan, ComponentFacts, ComponentPlan, Config, Delivery, Errors, Instance, Network,
@@ -14,6 +16,7 @@ use crate::runtime::{
     Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
     NetworkGrant, Observer, Output, Setup, SubscriptionSetup, WasiGrants,
 };
+use parking_lot::Mutex;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +28,8 @@ pub(super) struct Planned {
     plan: Plan,
     /// In the order of the plan's components.
     codes: Vec<Code>,
+    /// In the order of the plan's brokers.
+    listeners: Vec<Option<Wanted>>,
 }
 
 /// What runs, for the next version to take over.
@@ -38,6 +43,8 @@ pub(super) struct InUse {
     /// What all brokers share.
     budget: Arc<Budget>,
     max_in_flight_bytes: usize,
+    /// What listens from when this takes effect, and how many subscriptions before.
+    listeners: Mutex<Vec<(Arc<Listening>, usize, Option<Prepared>)>>,
 }
 
 /// A broker, and how it is reached.
@@ -50,6 +57,8 @@ struct BrokerInUse {
     letters: Option<Arc<Keeping>>,
     /// The dead-letter topics to keep.
     topics: Vec<Topic>,
+    /// What can put it on the network; `None` where it is elsewhere.
+    listening: Option<Arc<Listening>>,
 }
 
 impl InUse {
@@ -63,6 +72,12 @@ impl InUse {
             }
         }
         self.budget.set_bytes_max(self.max_in_flight_bytes);
+        for (listening, subscriptions, prepared) in std::mem::take(&mut *self.listeners.lock()) {
+            match prepared {
+                Some(prepared) => listening.open_after(subscriptions, prepared),
+                None => listening.shut(),
+            }
+        }
     }
 
     fn broker(&self, wanted: &BrokerPlan) -> Option<BrokerInUse> {
@@ -81,10 +96,11 @@ pub(super) fn load(
     host: &Host,
     args: &ConfigArgs,
     components: &[PathBuf],
+    folder: Option<&Path>,
     in_use: Option<&InUse>,
 ) -> Result<Planned, Failure> {
     let (file, config) = configure(args, components, in_use)?;
-    if config.components.is_empty() {
+    if config.components.is_empty() && !config.listens() {
         return Err(Failure::input(
             "there is nothing to run: no component is named, and the configuration has no [[component]]\n  \
              help: wasi-pubsub run COMPONENT...",
@@ -92,8 +108,13 @@ pub(super) fn load(
     }
     let (codes, facts, mut problems) = load_components(host, &config, in_use);
     match config::resolve(&config, &facts) {
-        Ok(plan) if problems.is_empty() => Ok(Planned { file, config, plan, codes }),
-        Ok(_) => Err(wrong_all(problems)),
+        Ok(plan) => {
+            let listeners = listening::read(&config, &plan, folder, &mut problems)?;
+            match problems.is_empty() {
+                true => Ok(Planned { file, config, plan, codes, listeners }),
+                false => Err(wrong_all(problems)),
+            }
+        }
         Err(errors) => {
             problems.insert(0, errors);
             Err(wrong_all(problems))
@@ -236,6 +257,9 @@ impl Planned {
         let mut text = String::new();
         for broker in &plan.brokers {
             let _ = writeln!(text, "broker {}: {}", broker.id, broker.connection.describe());
+            for address in broker.listen.iter().flat_map(|listen| &listen.settings.doors) {
+                let _ = writeln!(text, "  listens at {address}");
+            }
         }
         for subscription in &plan.subscriptions {
             let settings = &subscription.settings;
@@ -290,7 +314,7 @@ impl Planned {
         observers: Vec<Arc<dyn Observer>>,
         in_use: Option<&InUse>,
     ) -> Result<(Setup, InUse), Failure> {
-        let Self { file, config, plan, codes } = self;
+        let Self { file, config, plan, codes, listeners } = self;
         let client_id = match in_use {
             Some(known) => known.client_id.clone(),
             None => files::client_id_base(file.as_deref())?,
@@ -317,20 +341,36 @@ impl Planned {
                 .connection
                 .open(&own_client_id(&client_id, &all, &wanted), first.as_deref())
                 .map_err(|error| Failure::input(format!("broker {}: {error}", wanted.id)))?;
-            let mut keeping = None;
+            let (bare, mut keeping) = (Arc::clone(&connection), None);
             if wanted.is_reachable() {
                 let settings = Arc::clone(&wanted.connection);
                 let wrapped = Keeping::new(connection, settings, letters.clone());
                 connection = wrapped.clone();
                 keeping = Some(wrapped);
             }
+            let listening =
+                wanted.features.listener.then(|| Listening::new(Arc::clone(&connection), bare));
+            if let Some(listening) = &listening {
+                connection = Arc::clone(listening) as Arc<dyn Connection>;
+            }
             let (id, limits, budget) = (wanted.id.clone(), limits.clone(), budget.clone());
             let broker = Broker::with_budget(id, connection, limits, budget);
             broker.set_retention(wanted.retention.clone());
-            Ok(BrokerInUse { plan: wanted, broker, letters: keeping, topics: letters })
+            Ok(BrokerInUse { plan: wanted, broker, letters: keeping, topics: letters, listening })
         };
         let brokers = plan.brokers.into_iter().zip(letters).zip(firsts);
         let brokers = brokers.map(open).collect::<Result<Vec<_>, Failure>>()?;
+        let opening = |broker: usize| {
+            let of_broker = plan.subscriptions.iter().filter(|s| s.broker == broker);
+            // Those that are open already are not opened again.
+            if in_use.is_some() { 0 } else { of_broker.count() }
+        };
+        let mut prepared = Vec::new();
+        for (index, (known, wanted)) in brokers.iter().zip(listeners).enumerate() {
+            let Some(listening) = &known.listening else { continue };
+            let wanted = wanted.map(|wanted| listening::prepare(&config, listening, wanted));
+            prepared.push((Arc::clone(listening), opening(index), wanted.transpose()?));
+        }
         let subscriptions = plan
             .subscriptions
             .into_iter()
@@ -350,6 +390,7 @@ impl Planned {
             brokers,
             budget,
             max_in_flight_bytes: config.max_in_flight_bytes,
+            listeners: Mutex::new(prepared),
         };
         let setup = Setup {
             brokers: in_use.brokers.iter().map(|known| Arc::clone(&known.broker)).collect(),

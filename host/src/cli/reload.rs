@@ -51,7 +51,7 @@ impl Reloading {
                 // version that is refused is tried again when its files change.
                 watched.set(plan::files(&args.config, &args.components, Some(&in_use)));
             }
-            plan::load(&host, &args.config, &args.components, Some(&in_use))
+            plan::load(&host, &args.config, &args.components, args.folder.as_deref(), Some(&in_use))
         });
         let planned = planned.await.map_err(|error| Failure::run(error.to_string()))??;
         planned.announce();

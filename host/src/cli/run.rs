@@ -22,6 +22,7 @@ Examples:
   wasi-pubsub run -c plant.toml billing.wasm
   wasi-pubsub run --metrics 127.0.0.1:9464     with metrics and health for operators
   wasi-pubsub run --record deliveries.jsonl    and write down what becomes of each event
+  wasi-pubsub run --static web                 serve a page beside MQTT over WebSocket
   wasi-pubsub run --watch                      reload when a file changes
 
 Without capabilities.toml the built-in broker is used: everything may be
@@ -49,6 +50,9 @@ pub(super) struct RunArgs {
     /// for that when all commands have ended
     #[arg(short, long)]
     watch: bool,
+    /// Serve the files of this folder on the ports where `listen` speaks WebSocket
+    #[arg(long = "static", value_name = "DIR")]
+    pub(super) folder: Option<PathBuf>,
     #[command(flatten)]
     telemetry: TelemetryArgs,
 }
@@ -60,7 +64,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let (args, host) = (Arc::new(args), host()?);
     // Before the files are read: a change that comes meanwhile is seen.
     let watch = args.watch.then(|| Watch::start(plan::files(&args.config, &args.components, None)));
-    let planned = plan::load(&host, &args.config, &args.components, None)?;
+    let planned = plan::load(&host, &args.config, &args.components, args.folder.as_deref(), None)?;
     planned.announce();
     let mut telemetry = args.telemetry.open().await?;
     let recording = args.record.as_deref().map(Recording::begin).transpose()?;
@@ -70,6 +74,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let output = guest_output();
     let (setup, in_use) = planned.into_setup(output.clone(), observers.clone(), None)?;
     let service = Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
+    in_use.take_effect();
     let _serving = telemetry.serve(service.status());
     let (reloader, reloads) = Reloads::channel(args.watch);
     let in_use = Arc::new(in_use);

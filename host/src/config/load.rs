@@ -127,6 +127,19 @@ impl Config {
         Ok(())
     }
 
+    /// Whether a broker of it is on the network.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        let mut bindings = self.capabilities.iter().flat_map(|capability| &capability.bindings);
+        bindings.any(|binding| binding.listen.is_some())
+    }
+
+    /// The error that a value turns out to be of no use.
+    #[must_use]
+    pub fn error_at(&self, place: &Place, problem: Problem) -> Errors {
+        Errors::new(self.source.clone(), vec![Error { place: Some(place.clone()), problem }])
+    }
+
     /// The error that a component cannot be used, at the place that names it.
     #[must_use]
     pub fn component_error(&self, name: &str, reason: &str, help: Option<&str>) -> Errors {

@@ -19,15 +19,16 @@ const SOURCE: &str = "mqtt:";
 /// A publish that is under way.
 pub(super) type Publishing = Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send>>;
 
-/// What all connections share.
+/// What all connections share. Those that came before the settings changed go on
+/// with the hub that they have: it has all but the settings in common with the next.
 pub(super) struct Hub {
     pub(super) broker: Arc<dyn Connection>,
     pub(super) settings: Settings,
-    pub(super) mapping: Mapping,
-    pub(super) registry: Registry,
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) registry: Arc<Registry>,
     pub(super) retained: Arc<RetainedStore>,
     pub(super) budget: Arc<Budget>,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// What is counted, for `$SYS` and metrics.
@@ -35,6 +36,7 @@ pub(super) struct Hub {
 pub(super) struct Counters {
     pub(super) connections: AtomicUsize,
     pub(super) connections_total: AtomicU64,
+    pub(super) connections_refused: AtomicU64,
     pub(super) publishes_received: AtomicU64,
     pub(super) publishes_sent: AtomicU64,
     pub(super) publishes_dropped: AtomicU64,
@@ -51,12 +53,29 @@ impl Hub {
     ) -> Arc<Self> {
         Arc::new(Self {
             broker,
-            mapping: Mapping::new(settings.format, SOURCE.to_owned(), unique),
+            mapping: Arc::new(Mapping::new(settings.format, SOURCE.to_owned(), unique)),
             settings,
-            registry: Registry::default(),
+            registry: Arc::default(),
             retained,
             budget: Budget::unbounded(),
-            counters: Counters::default(),
+            counters: Arc::default(),
+        })
+    }
+
+    /// The same with other settings. `unique` as for a new one, and another.
+    pub(super) fn with(&self, settings: Settings, unique: u64) -> Arc<Self> {
+        let mapping = match settings.format == self.settings.format {
+            true => self.mapping.clone(),
+            false => Arc::new(Mapping::new(settings.format, SOURCE.to_owned(), unique)),
+        };
+        Arc::new(Self {
+            broker: self.broker.clone(),
+            settings,
+            mapping,
+            registry: self.registry.clone(),
+            retained: self.retained.clone(),
+            budget: self.budget.clone(),
+            counters: self.counters.clone(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The built-in broker on the network: MQTT 3.1.1 and 5.
 //!
-//! A [`Listener`] serves clients of MQTT from a broker. A client's subscription is
+//! A [`Listener`] serves clients of MQTT from a broker, at each [`Entrance`]. A client's subscription is
 //! a subscription of the broker, and its publishes are the broker's, so that
 //! components and clients meet on the same topics and in the same groups.
 //!
@@ -44,7 +44,9 @@ pub use tls::{Pem, TlsError, server_config};
 pub use users::{Users, UsersError, hash};
 
 use crate::broker::driver::Connection;
-use hub::Hub;
+use crate::broker::{Event, Qos, Topic};
+use hub::{Counters, Hub};
+use parking_lot::{Mutex, RwLock};
 use protocol::Machine;
 use rustls::ServerConfig;
 use std::io;
@@ -53,7 +55,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use wire::{Stream, Wire};
@@ -68,13 +71,12 @@ struct Visitor {
 
 /// How long to wait after the system has refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How many connections may wait for being accepted.
+const BACKLOG: u32 = 4096;
 
-/// Where clients come in.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
+/// How clients are let in at an address.
+#[derive(Clone, Debug, Default)]
 pub struct Door {
-    /// Where to listen.
-    pub address: SocketAddr,
     /// Whether clients without a user name are let in.
     pub anonymous: bool,
     /// TLS, where it is spoken. A client whose certificate was asked for and verified
@@ -95,25 +97,65 @@ pub struct Web {
     pub origins: Vec<String>,
 }
 
-impl Door {
-    /// MQTT over TCP. Clients without a user name are let in from this machine alone.
-    #[must_use]
-    pub fn tcp(address: SocketAddr) -> Self {
-        Self { address, anonymous: address.ip().is_loopback(), tls: None, web: None }
+/// An address that is ours. Clients wait there until a [`Listener`] opens it.
+#[derive(Debug)]
+pub struct Bound(TcpListener);
+
+impl Bound {
+    /// Takes an address, in a runtime: with port 0 one with a port that is free.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub fn new(address: SocketAddr) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restart finds connections of before that are not all over.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG).map(Self)
     }
 
-    /// MQTT over WebSocket, likewise.
-    #[must_use]
-    pub fn web(address: SocketAddr, web: Web) -> Self {
-        Self { web: Some(Arc::new(web)), ..Self::tcp(address) }
+    /// The address.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
     }
 }
 
-/// The listeners of one broker. Dropping it closes all connections at once.
+/// An address at which clients are let in, until it is dropped. Who is in stays.
+#[derive(Debug)]
+pub struct Entrance {
+    door: Arc<RwLock<Arc<Door>>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Entrance {
+    /// Lets in further clients in this way.
+    pub fn set(&self, door: Door) {
+        *self.door.write() = Arc::new(door);
+    }
+}
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// The listener of one broker. Dropping it ends what it does by itself; who is in
+/// stays.
 pub struct Listener {
-    hub: Arc<Hub>,
+    shared: Arc<Shared>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+struct Shared {
+    hub: RwLock<Arc<Hub>>,
     connections: TaskTracker,
-    tasks: parking_lot::Mutex<tokio::task::JoinSet<()>>,
 }
 
 impl Listener {
@@ -124,42 +166,53 @@ impl Listener {
         let limits = &settings.limits;
         let retained = Arc::new(RetainedStore::new(limits.retained_max, limits.retained_bytes_max));
         let hub = Hub::new(broker, settings, retained, unique);
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = JoinSet::new();
         tasks.spawn(hub.clone().keep_time());
         if let Some(interval) = hub.settings.sys_interval {
             tasks.spawn(sys::tell(hub.clone(), interval));
         }
-        Self { hub, connections: TaskTracker::new(), tasks: parking_lot::Mutex::new(tasks) }
+        let shared = Shared { hub: RwLock::new(hub), connections: TaskTracker::new() };
+        Self { shared: Arc::new(shared), tasks: Mutex::new(tasks) }
     }
 
-    /// Listens at a door, and returns its address: with port 0 a free one is taken.
-    ///
-    /// # Errors
-    /// The address cannot be had.
-    pub async fn listen(&self, door: Door) -> io::Result<SocketAddr> {
-        let socket = TcpListener::bind(door.address).await?;
-        let address = socket.local_addr()?;
-        let (hub, connections) = (self.hub.clone(), self.connections.clone());
-        self.tasks.lock().spawn(accept(socket, Arc::new(door), hub, connections));
-        Ok(address)
+    /// Serves clients that come from now on with these settings. Those of retained
+    /// messages and of `$SYS` stay as they were. `unique` as for a new one, and
+    /// another.
+    pub fn set(&self, settings: Settings, unique: u64) {
+        let mut hub = self.shared.hub.write();
+        *hub = hub.with(settings, unique);
+    }
+
+    /// Lets clients in.
+    #[must_use]
+    pub fn open(&self, bound: Bound, door: Door) -> Entrance {
+        let door = Arc::new(RwLock::new(Arc::new(door)));
+        let accepting = tokio::spawn(accept(bound.0, door.clone(), self.shared.clone()));
+        Entrance { door, accepting }
+    }
+
+    /// Keeps an event for later subscribers, in place of the one before of its topic.
+    /// Returns whether there was room.
+    pub fn retain(&self, topic: &Topic, event: &Arc<Event>, qos: Qos) -> bool {
+        self.shared.hub.read().retain(topic, event, qos, None)
     }
 
     /// Tells all clients that the server ends, and waits until they are gone, at most
     /// for this time.
     pub async fn close(&self, grace: Duration) {
-        let mut tasks = std::mem::take(&mut *self.tasks.lock());
-        tasks.abort_all();
-        self.connections.close();
-        self.hub.registry.shut_down();
+        self.tasks.lock().abort_all();
+        self.shared.connections.close();
+        let hub = self.shared.hub.read().clone();
+        hub.registry.shut_down();
         // What is late is dropped.
-        let _ = tokio::time::timeout(grace, self.connections.wait()).await;
+        let _ = tokio::time::timeout(grace, self.shared.connections.wait()).await;
     }
 }
 
-async fn accept(socket: TcpListener, door: Arc<Door>, hub: Arc<Hub>, connections: TaskTracker) {
+async fn accept(socket: TcpListener, door: Arc<RwLock<Arc<Door>>>, shared: Arc<Shared>) {
     loop {
         match socket.accept().await {
-            Ok((stream, _)) => begin(stream, &door, &hub, &connections),
+            Ok((stream, _)) => begin(stream, door.read().clone(), &shared),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -168,17 +221,18 @@ async fn accept(socket: TcpListener, door: Arc<Door>, hub: Arc<Hub>, connections
     }
 }
 
-fn begin(stream: TcpStream, door: &Arc<Door>, hub: &Arc<Hub>, connections: &TaskTracker) {
+fn begin(stream: TcpStream, door: Arc<Door>, shared: &Shared) {
+    let hub = shared.hub.read().clone();
     let counters = &hub.counters;
     if counters.connections.fetch_add(1, Relaxed) >= hub.settings.limits.connections_max {
         counters.connections.fetch_sub(1, Relaxed);
+        Counters::add(&counters.connections_refused, 1);
         return;
     }
     counters.connections_total.fetch_add(1, Relaxed);
     // Without it answers wait; with it nothing goes wrong.
     let _ = stream.set_nodelay(true);
-    let (hub, door) = (hub.clone(), door.clone());
-    connections.spawn(async move {
+    shared.connections.spawn(async move {
         welcome(stream, &door, &hub).await;
         hub.counters.connections.fetch_sub(1, Relaxed);
     });

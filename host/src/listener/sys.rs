@@ -32,7 +32,8 @@ fn figures(hub: &Hub, uptime: Duration) -> Vec<(&'static str, String)> {
         bytes_sent,
         connections,
         connections_total,
-    } = &hub.counters;
+        connections_refused,
+    } = &*hub.counters;
     let (connected, kept) = hub.registry.counts();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed).to_string();
     vec![
@@ -42,6 +43,7 @@ fn figures(hub: &Hub, uptime: Duration) -> Vec<(&'static str, String)> {
         ("clients/total", (connected + kept).to_string()),
         ("connections/open", connections.load(Relaxed).to_string()),
         ("connections/total", count(connections_total)),
+        ("connections/refused", count(connections_refused)),
         ("publish/messages/received", count(publishes_received)),
         ("publish/messages/sent", count(publishes_sent)),
         ("publish/messages/dropped", count(publishes_dropped)),
