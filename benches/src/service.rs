@@ -95,6 +95,7 @@ pub async fn start(start: Start, connection: Arc<dyn Connection>) -> Result<Runn
         drain: Duration::from_secs(5),
         output: Output::new(|_, _, _| {}),
         observers: Vec::new(),
+        is_server: false,
     };
     let service = Service::new(&host, setup)?;
     let (stop, stopped) = oneshot::channel();

@@ -13,6 +13,12 @@ pub(crate) fn of(plan: &Plan) -> String {
         for rule in &broker.retention {
             writeln!(text, "  {} keeps {:?}", rule.filter, rule.retention).unwrap();
         }
+        if let Some(listen) = &broker.listen {
+            for door in &listen.settings.doors {
+                writeln!(text, "  listens at {door}").unwrap();
+            }
+            writeln!(text, "  {:?}", listen.settings).unwrap();
+        }
     }
     for (index, subscription) in plan.subscriptions.iter().enumerate() {
         writeln!(text, "subscription {index}: {}", subscription_of(plan, subscription)).unwrap();

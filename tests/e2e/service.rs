@@ -73,6 +73,7 @@ impl Scene {
             drain: Duration::from_secs(5),
             output: Output::new(|_, _, _| {}),
             observers: Vec::new(),
+            is_server: false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::ConfigArgs;
 use super::failure::Failure;
+use crate::config::ConnectionSettings;
 use crate::runtime::CodeCache;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,15 @@ pub(super) fn client_id_base(config: Option<&Path>) -> Result<String, Failure> {
         );
     }
     Ok(id)
+}
+
+/// Where commands of this user reach a broker that `run` has put on the network.
+pub(super) fn listener_socket(
+    config: Option<&Path>,
+    broker: &dyn ConnectionSettings,
+) -> Option<PathBuf> {
+    let key = short_hash(&format!("{}\n{}", config_key(config), broker.describe()));
+    Some(state_folder()?.join("listeners").join(format!("{key}.sock")))
 }
 
 fn config_key(config: Option<&Path>) -> String {

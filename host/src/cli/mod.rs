@@ -19,6 +19,8 @@ mod listening;
 #[path = "listening/absent.rs"]
 mod listening;
 mod logs;
+#[cfg(feature = "listener")]
+mod passwd;
 mod plan;
 mod publish;
 mod record;
@@ -79,6 +81,8 @@ enum Command {
     Dead(dead::DeadArgs),
     #[cfg(feature = "disk")]
     Broker(broker::BrokerArgs),
+    #[cfg(feature = "listener")]
+    Passwd(passwd::PasswdArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -123,6 +127,8 @@ impl Command {
             Self::Dead(args) => in_runtime(dead::dead(args)),
             #[cfg(feature = "disk")]
             Self::Broker(args) => in_runtime(broker::broker(args)),
+            #[cfg(feature = "listener")]
+            Self::Passwd(args) => passwd::passwd(&args),
             Self::Completions(args) => completions::completions(&args),
         }
     }

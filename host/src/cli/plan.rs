@@ -348,8 +348,10 @@ impl Planned {
                 connection = wrapped.clone();
                 keeping = Some(wrapped);
             }
-            let listening =
-                wanted.features.listener.then(|| Listening::new(Arc::clone(&connection), bare));
+            let listening = wanted.features.listener.then(|| {
+                let private = files::listener_socket(file.as_deref(), &*wanted.connection);
+                Listening::new(Arc::clone(&connection), bare, private)
+            });
             if let Some(listening) = &listening {
                 connection = Arc::clone(listening) as Arc<dyn Connection>;
             }
@@ -393,6 +395,7 @@ impl Planned {
             listeners: Mutex::new(prepared),
         };
         let setup = Setup {
+            is_server: config.listens(),
             brokers: in_use.brokers.iter().map(|known| Arc::clone(&known.broker)).collect(),
             subscriptions,
             components: components.into_iter().map(|(plan, code)| component(plan, code)).collect(),

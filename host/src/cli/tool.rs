@@ -3,8 +3,10 @@
 
 use super::failure::Failure;
 use super::{ConfigArgs, files, plan};
-use crate::broker::{Broker, Limits, Qos};
-use crate::config::{Binding, BrokerPlan, Capability, Config};
+use crate::broker::driver::Connection;
+use crate::broker::{Broker, BrokerError, Limits, Qos};
+use crate::config::{Binding, BrokerPlan, Capability, Config, ConnectionSettings, ListenConfig};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,30 +28,60 @@ pub(super) fn open(args: &ConfigArgs, topic: &str) -> Result<(Arc<Broker>, Strin
             capability.id
         )));
     };
-    let connection = binding.connection.open_for_tool(&files::random_client_id());
+    let same = |plan: &BrokerPlan| plan.connection.same_as(&*binding.connection);
+    let plan = config.brokers().into_iter().find(same);
+    let listen = plan.as_ref().and_then(|plan| plan.listen.as_deref());
+    let connection = connect(&path, &*binding.connection, listen);
     let connection =
         connection.map_err(|error| Failure::input(format!("broker {}: {error}", capability.id)))?;
     let limits = Limits { event_bytes_max: config.max_event_size, ..Limits::default() };
     let broker = Broker::new(capability.id.clone(), connection, limits);
-    let same = |plan: &BrokerPlan| plan.connection.same_as(&*binding.connection);
-    if let Some(plan) = config.brokers().into_iter().find(same) {
+    if let Some(plan) = plan {
         broker.set_retention(plan.retention);
     }
     Ok((broker, topic))
 }
 
+/// Connects to a broker: of the network, or one that listens in a host that runs, or
+/// one that no other process has.
+fn connect(
+    config: &Path,
+    settings: &dyn ConnectionSettings,
+    listen: Option<&ListenConfig>,
+) -> Result<Arc<dyn Connection>, BrokerError> {
+    let client_id = files::random_client_id();
+    #[cfg(all(feature = "listener", feature = "mqtt"))]
+    if let Some(listen) = listen {
+        use super::listening::{is_running, reach};
+        if !settings.outlives_process() || is_running(config, settings) {
+            return reach(config, settings, listen, &client_id);
+        }
+        // Who has it may have been started by somebody else.
+        let opened = settings.open_for_tool(&client_id);
+        return opened
+            .or_else(|error| reach(config, settings, listen, &client_id).map_err(|_| error));
+    }
+    let _ = (config, listen);
+    settings.open_for_tool(&client_id)
+}
+
 /// Whether another process than `run` can use the broker.
-fn is_reachable(capability: &Capability) -> bool {
-    let outlives = |binding: &Binding| binding.connection.outlives_process();
-    capability.features.network || capability.bindings.iter().any(outlives)
+fn is_reachable(config: &Config, capability: &Capability) -> bool {
+    let reachable = |binding: &Binding| {
+        let same = |plan: &BrokerPlan| {
+            plan.listen.is_some() && plan.connection.same_as(&*binding.connection)
+        };
+        binding.connection.outlives_process() || config.brokers().iter().any(same)
+    };
+    capability.features.network || capability.bindings.iter().any(reachable)
 }
 
 fn choose<'a>(config: &'a Config, topic: &str) -> Result<(&'a Capability, String), Failure> {
-    let reachable = |capability: &&Capability| is_reachable(capability);
+    let reachable = |capability: &&Capability| is_reachable(config, capability);
     if let Some((id, rest)) = topic.split_once(':')
         && let Some(named) = config.capabilities.iter().find(|capability| capability.id == id)
     {
-        if !is_reachable(named) {
+        if !is_reachable(config, named) {
             return Err(unreachable(&named.id, named.backend));
         }
         return Ok((named, rest.to_owned()));
@@ -80,7 +112,8 @@ fn unreachable(id: &str, backend: &str) -> Failure {
     let called = if id == backend { String::new() } else { format!(" `{id}`") };
     Failure::input(format!(
         "the broker{called} is {backend}, which lives inside `wasi-pubsub run`: no other process can \
-         reach it\n  help: publish from a component, or configure another broker, such as pubsub.disk or pubsub.mqtt"
+         reach it\n  help: give it an address, as in listen = [\"mqtt://127.0.0.1:1883\"], or configure another broker, such \
+         as pubsub.disk or pubsub.mqtt"
     ))
 }
 

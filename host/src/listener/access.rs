@@ -60,7 +60,7 @@ impl Access {
     /// The rights of a client.
     pub(super) fn rights(&self, user: Option<&str>, client_id: &str) -> Rights {
         if self.rules.is_empty() {
-            return Rights { everything: true, ..Rights::default() };
+            return Rights::all();
         }
         let user = user.unwrap_or("");
         let fits = |rule: &&Rule| {
@@ -93,6 +93,11 @@ fn filled(text: &str, user: &str, client_id: &str) -> Option<TopicFilter> {
 }
 
 impl Rights {
+    /// The right to do everything.
+    pub(super) fn all() -> Self {
+        Self { everything: true, ..Self::default() }
+    }
+
     pub(super) fn may_publish(&self, topic: &Topic) -> bool {
         let any = |filters: &[TopicFilter]| filters.iter().any(|filter| filter.matches(topic));
         self.everything || any(&self.publish) && !any(&self.deny_publish)

@@ -1,6 +1,7 @@
 //! From the first byte of a connection to CONNACK.
 
 use super::Visitor;
+use super::access::Rights;
 use super::connection::Start;
 use super::encode;
 use super::hub::{Hub, topic_of};
@@ -86,7 +87,9 @@ async fn admit(
     connect: Connect,
     visitor: Visitor,
 ) -> Result<Start, Refused> {
+    let is_operator = visitor.is_operator;
     let user = match check(&connect, hub.settings.limits.levels_max) {
+        Ok(()) if is_operator => Ok(None),
         Ok(()) => authenticate(hub, &connect, visitor).await,
         Err(fault) => Err(fault),
     };
@@ -110,7 +113,10 @@ async fn admit(
         }
         client_id => client_id.into(),
     };
-    let rights = hub.settings.access.rights(user.as_deref(), &client_id);
+    let rights = match is_operator {
+        true => Rights::all(),
+        false => hub.settings.access.rights(user.as_deref(), &client_id),
+    };
     if let Some(topic) =
         connect.will.as_ref().and_then(|will| topic_of(&will.packet, limits.levels_max))
         && !rights.may_publish(&topic)

@@ -51,11 +51,15 @@ use protocol::Machine;
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+#[cfg(unix)]
+use tokio::net::UnixListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -67,6 +71,8 @@ struct Visitor {
     anonymous: bool,
     /// The user that a certificate names.
     user: Option<String>,
+    /// It may do everything.
+    is_operator: bool,
 }
 
 /// How long to wait after the system has refused a connection.
@@ -84,6 +90,8 @@ pub struct Door {
     pub tls: Option<Arc<ServerConfig>>,
     /// WebSocket, where it is spoken.
     pub web: Option<Arc<Web>>,
+    /// Whoever comes in is the operator, who may do everything.
+    pub is_private: bool,
 }
 
 /// MQTT over WebSocket.
@@ -99,7 +107,14 @@ pub struct Web {
 
 /// An address that is ours. Clients wait there until a [`Listener`] opens it.
 #[derive(Debug)]
-pub struct Bound(TcpListener);
+pub struct Bound(Socket);
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
 
 impl Bound {
     /// Takes an address, in a runtime: with port 0 one with a port that is free.
@@ -114,15 +129,47 @@ impl Bound {
         // A restart finds connections of before that are not all over.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG).map(Self)
+        Ok(Self(Socket::Tcp(socket.listen(BACKLOG)?)))
     }
 
-    /// The address.
+    /// Takes a path in the file system, in place of what a process that is gone has
+    /// left there.
     ///
     /// # Errors
-    /// The system does not say.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+    /// Somebody listens there, or the path cannot be had.
+    #[cfg(unix)]
+    pub fn private(path: &Path) -> io::Result<Self> {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self(Socket::Unix(UnixListener::bind(path)?)))
+    }
+
+    /// The address; `None` of a path.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Socket::Tcp(socket) => socket.local_addr().ok(),
+            #[cfg(unix)]
+            Socket::Unix(_) => None,
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match &self.0 {
+            Socket::Tcp(socket) => {
+                let (stream, _) = socket.accept().await?;
+                // Without it answers wait; with it nothing goes wrong.
+                let _ = stream.set_nodelay(true);
+                Ok(Box::new(stream))
+            }
+            #[cfg(unix)]
+            Socket::Unix(socket) => Ok(Box::new(socket.accept().await?.0)),
+        }
     }
 }
 
@@ -187,7 +234,7 @@ impl Listener {
     #[must_use]
     pub fn open(&self, bound: Bound, door: Door) -> Entrance {
         let door = Arc::new(RwLock::new(Arc::new(door)));
-        let accepting = tokio::spawn(accept(bound.0, door.clone(), self.shared.clone()));
+        let accepting = tokio::spawn(accept(bound, door.clone(), self.shared.clone()));
         Entrance { door, accepting }
     }
 
@@ -209,10 +256,10 @@ impl Listener {
     }
 }
 
-async fn accept(socket: TcpListener, door: Arc<RwLock<Arc<Door>>>, shared: Arc<Shared>) {
+async fn accept(bound: Bound, door: Arc<RwLock<Arc<Door>>>, shared: Arc<Shared>) {
     loop {
-        match socket.accept().await {
-            Ok((stream, _)) => begin(stream, door.read().clone(), &shared),
+        match bound.accept().await {
+            Ok(stream) => begin(stream, door.read().clone(), &shared),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -221,7 +268,7 @@ async fn accept(socket: TcpListener, door: Arc<RwLock<Arc<Door>>>, shared: Arc<S
     }
 }
 
-fn begin(stream: TcpStream, door: Arc<Door>, shared: &Shared) {
+fn begin(stream: Box<dyn Stream>, door: Arc<Door>, shared: &Shared) {
     let hub = shared.hub.read().clone();
     let counters = &hub.counters;
     if counters.connections.fetch_add(1, Relaxed) >= hub.settings.limits.connections_max {
@@ -230,8 +277,6 @@ fn begin(stream: TcpStream, door: Arc<Door>, shared: &Shared) {
         return;
     }
     counters.connections_total.fetch_add(1, Relaxed);
-    // Without it answers wait; with it nothing goes wrong.
-    let _ = stream.set_nodelay(true);
     shared.connections.spawn(async move {
         welcome(stream, &door, &hub).await;
         hub.counters.connections.fetch_sub(1, Relaxed);
@@ -239,9 +284,9 @@ fn begin(stream: TcpStream, door: Arc<Door>, shared: &Shared) {
 }
 
 /// Speaks what the door speaks.
-async fn welcome(stream: TcpStream, door: &Door, hub: &Arc<Hub>) {
-    let mut visitor = Visitor { anonymous: door.anonymous, user: None };
-    let mut stream: Box<dyn Stream> = Box::new(stream);
+async fn welcome(mut stream: Box<dyn Stream>, door: &Door, hub: &Arc<Hub>) {
+    let is_operator = door.is_private;
+    let mut visitor = Visitor { anonymous: door.anonymous, user: None, is_operator };
     if let Some(tls) = &door.tls {
         let accepted = TlsAcceptor::from(tls.clone()).accept(stream);
         let time_max = hub.settings.limits.connect_time_max;

@@ -104,7 +104,8 @@ impl Service {
         let mut ready = Some(ready);
         let mut gate = self.current.gate();
         loop {
-            if self.running.is_empty() && !reloads.outlast() {
+            let goes_on = reloads.outlast() || self.current.setup.is_server;
+            if self.running.is_empty() && !goes_on {
                 return;
             }
             tokio::select! {

@@ -79,6 +79,9 @@ pub struct Setup {
     pub output: Output,
     /// Who is told what the components do.
     pub observers: Vec<Arc<dyn Observer>>,
+    /// Whether others use its brokers as well, so that it goes on when all of its
+    /// components have ended.
+    pub is_server: bool,
 }
 
 /// Why a service did not start.

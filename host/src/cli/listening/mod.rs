@@ -5,21 +5,25 @@
 //! components' subscriptions are open, and says goodbye to them before the broker
 //! is closed.
 
+#[cfg(feature = "mqtt")]
+mod reach;
 mod wanted;
 
+#[cfg(feature = "mqtt")]
+pub(super) use reach::{is_running, reach};
 pub(super) use wanted::Wanted;
 
 use super::failure::Failure;
 use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
 use crate::broker::{BrokerError, Event, Qos, RetentionRule, Topic};
 use crate::config::{BrokerPlan, Config, DoorAddress, Errors, Place, Plan, Problem};
-use crate::listener::{Bound, Entrance, Listener};
+use crate::listener::{Bound, Door, Entrance, Listener};
 use crate::mqtt::RETAIN;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wanted::WantedDoor;
@@ -33,11 +37,14 @@ pub(super) struct Listening {
     /// The broker itself.
     bare: Arc<dyn Connection>,
     listener: OnceLock<Listener>,
+    /// Where commands of the same user reach it, whatever else is asked for.
+    private: Option<PathBuf>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    own: Option<Entrance>,
     entrances: Vec<Opened>,
     /// How many subscriptions are still to be opened before clients are let in.
     awaited: usize,
@@ -65,9 +72,15 @@ pub(super) struct Refused {
 }
 
 impl Listening {
-    /// `inner` is what components use, `bare` the broker itself.
-    pub(super) fn new(inner: Arc<dyn Connection>, bare: Arc<dyn Connection>) -> Arc<Self> {
-        Arc::new(Self { inner, bare, listener: OnceLock::new(), state: Mutex::default() })
+    /// `inner` is what components use, `bare` the broker itself, `private` a path at
+    /// which commands of the same user are let in.
+    pub(super) fn new(
+        inner: Arc<dyn Connection>,
+        bare: Arc<dyn Connection>,
+        private: Option<PathBuf>,
+    ) -> Arc<Self> {
+        let (listener, state) = (OnceLock::new(), Mutex::default());
+        Arc::new(Self { inner, bare, listener, private, state })
     }
 
     /// Takes the addresses that are not ours yet. Nobody is let in.
@@ -128,11 +141,19 @@ impl Listening {
                 (None, None) => {}
             }
         }
+        if state.own.is_none() {
+            state.own = self.private.as_deref().and_then(|path| open_private(listener, path));
+        }
     }
 
     /// Lets nobody in any more.
     pub(super) fn shut(&self) {
-        self.state.lock().entrances.clear();
+        let mut state = self.state.lock();
+        state.entrances.clear();
+        if let (Some(_), Some(path)) = (state.own.take(), &self.private) {
+            // Whoever finds it nevertheless finds nobody there.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Notes that a subscription is open, or will not be.
@@ -195,6 +216,31 @@ pub(super) fn prepare(
     })
 }
 
+/// Lets commands of the same user in.
+#[cfg(unix)]
+fn open_private(listener: &Listener, path: &Path) -> Option<Entrance> {
+    let made = path.parent().map_or(Ok(()), make_private).and_then(|()| Bound::private(path));
+    let bound = made.inspect_err(|error| {
+        let path = path.display();
+        tracing::debug!("commands reach the broker at its addresses alone: {path}: {error}");
+    });
+    let door = Door { anonymous: true, is_private: true, ..Door::default() };
+    Some(listener.open(bound.ok()?, door))
+}
+
+#[cfg(not(unix))]
+fn open_private(_: &Listener, _: &Path) -> Option<Entrance> {
+    None
+}
+
+/// Makes a folder that nobody else may look into.
+#[cfg(unix)]
+fn make_private(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
 /// Takes an address, and says which.
 fn bind(asked: &DoorAddress) -> io::Result<(Bound, SocketAddr)> {
     let mut addresses: Vec<_> = (asked.host.as_str(), asked.port).to_socket_addrs()?.collect();
@@ -202,7 +248,7 @@ fn bind(asked: &DoorAddress) -> io::Result<(Bound, SocketAddr)> {
     addresses.sort_by_key(|address| !address.is_ipv4());
     let first = addresses.first().ok_or_else(|| io::Error::other("the name has no address"))?;
     let bound = Bound::new(*first)?;
-    let address = bound.address()?;
+    let address = bound.address().unwrap_or(*first);
     Ok((bound, address))
 }
 

@@ -281,6 +281,7 @@ fn setup(
         drain: DRAIN,
         output: Output::new(print),
         observers: vec![Arc::new(observer)],
+        is_server: false,
     })
 }
 
