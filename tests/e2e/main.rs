@@ -11,6 +11,7 @@ mod examples;
 mod faults;
 mod given;
 mod health;
+mod listening;
 mod outages;
 mod output;
 mod pulls;
