@@ -145,7 +145,7 @@ async fn commands_reach_the_host_without_further_flags(scene: Scene) {
 }
 
 async fn a_queue_is_shared_by_clients_and_components(scene: Scene) {
-    const EVENTS: usize = 40;
+    const EVENTS: usize = 400;
     scene.write(&receiver(
         "listen = [\"mqtt://127.0.0.1:0\"]\nqueue = \"jobs/#\"\ngroup = \"workers\"\n\
          max_in_flight = 1\ndelivery = \"push\"",
@@ -153,9 +153,13 @@ async fn a_queue_is_shared_by_clients_and_components(scene: Scene) {
     let mut host = scene.run_ready().await;
     let port = port(&host, "mqtt");
     let subscriber = Subscriber::start(port, &["-t", "$share/workers/jobs/#", "-q", "1"]).await;
-    for number in 0..EVENTS {
-        assert!(publish(port, &["-t", "jobs/a", "-m", &format!("job {number};"), "-q", "1"]).await);
-    }
+    // All at once, so that the component with its one event at a time is behind.
+    let lines: String = (0..EVENTS).map(|number| format!("job {number};\n")).collect();
+    let jobs = scene.folder().join("jobs");
+    std::fs::write(&jobs, lines).unwrap();
+    let mut command = client("mosquitto_pub", port, &["-t", "jobs/a", "-l", "-q", "1"]);
+    command.stdin(std::fs::File::open(jobs).unwrap());
+    assert!(within("mosquitto_pub", command.status()).await.unwrap().success());
     let own = |lines: &Lines| lines.count(Out, "received");
     drain(&mut host).await;
     let of_client = subscriber.rest().await;

@@ -265,7 +265,6 @@ fn limits(section: &mut Section<'_>) -> ListenLimits {
         send_buffer: bytes(&mut table, "send_buffer", BYTES),
         send_time: time(&mut table, "send_time", DAY),
         publish_time: time(&mut table, "publish_time", DAY),
-        publish_rate: number(&mut table, "publish_rate", NUMBER),
         receive: number(&mut table, "receive", INDEX),
         receive_bytes: bytes(&mut table, "receive_bytes", BYTES),
         in_flight: number(&mut table, "in_flight", INDEX),

@@ -204,6 +204,8 @@ fn likely_secrets(text: &str) -> Vec<Span> {
         let value = line.find('=').map(|equals| {
             equals + 1 + line[equals + 1..].chars().take_while(|c| *c == ' ').count()
         });
+        // A further line of a list.
+        let value = value.or_else(|| has_credentials(line).then_some(0));
         if let Some(value) = value.filter(|_| secret) {
             if line.contains("\"\"\"") || line.contains("'''") {
                 hidden.push(start + value..text.len());

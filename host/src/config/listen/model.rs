@@ -113,8 +113,6 @@ pub struct ListenLimits {
     pub send_time: Option<Duration>,
     /// How long a client's publishes may wait for room.
     pub publish_time: Option<Duration>,
-    /// Publishes of a client in a second.
-    pub publish_rate: Option<usize>,
     /// Publishes of a client that are not stored yet.
     pub receive: Option<usize>,
     /// Likewise, in bytes.
