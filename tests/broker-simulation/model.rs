@@ -853,17 +853,6 @@ impl Model {
         }
     }
 
-    /// A subscription gets back what its members have in hand, after a seek that
-    /// failed.
-    pub(crate) fn recalled(&mut self, name: &str) {
-        let Some(sub) = self.subs.get_mut(name) else { return };
-        for entry in sub.entries.values_mut() {
-            if matches!(entry.state, EntryState::Out(..)) {
-                (entry.state, entry.is_loose) = (EntryState::Back(Instant::now()), true);
-            }
-        }
-    }
-
     /// What is there after a restart.
     pub(crate) fn found_again(&mut self, found: &BTreeMap<u64, Publish>) {
         for (number, publish) in found {

@@ -99,7 +99,6 @@ struct World {
 /// One life of the broker.
 struct Node {
     broker: Arc<BuiltIn>,
-    storage: Arc<dyn Storage>,
     plain: Option<Arc<Plain>>,
     traffic: Arc<Traffic>,
 }
@@ -563,9 +562,10 @@ impl World {
         let sought = self.within("to seek", self.node.broker.seek(&name, &to)).await;
         let mut model = self.model.lock();
         model.seen.seeks += 1;
-        let snapshot = snapshot.filter(|_| sought.is_some());
+        if sought.is_none() {
+            return;
+        }
         match snapshot.and_then(|name| model.snapshots.remove_entry(&name)) {
-            _ if sought.is_none() => model.recalled(&name),
             Some((key, snap)) => {
                 model.begin(&name, &From::Snapshot(&snap), since);
                 model.snapshots.insert(key, snap);
@@ -955,7 +955,7 @@ impl Node {
             ..Settings::default()
         };
         let probe = Probe {
-            inner: storage.clone(),
+            inner: storage,
             model: model.clone(),
             traffic: traffic.clone(),
             plant,
@@ -963,6 +963,6 @@ impl Node {
             clock,
         };
         let broker = BuiltIn::open(Arc::new(probe), settings).unwrap();
-        Self { broker, storage, plain, traffic }
+        Self { broker, plain, traffic }
     }
 }

@@ -98,7 +98,7 @@ impl BuiltIn {
     ///
     /// # Errors
     /// There is no such subscription or snapshot, or the storage fails; then
-    /// nothing has changed but that what was in hand is delivered again.
+    /// nothing has changed.
     pub async fn seek(&self, name: &str, to: &SeekTo) -> Result<(), BrokerError> {
         self.shared.seek(name, to).await
     }
@@ -201,45 +201,60 @@ impl Shared {
 
     async fn seek(&self, name: &str, to: &SeekTo) -> Result<(), BrokerError> {
         let queue = self.named(name)?;
+        let _alone = queue.placing.lock().await;
         let number = match to {
             SeekTo::Start(start) => self.number_of(*start).await?,
             SeekTo::Snapshot(_) => None,
         };
-        // Nobody publishes meanwhile: what comes later is behind `end`.
-        let position = {
-            let _routes = self.routes.write();
-            let end = self.storage.last_number() + 1;
-            let (position, unkept) = match to {
-                SeekTo::Start(_) => {
-                    let next = number.unwrap_or(end).min(end);
-                    (Position { next, open: Vec::new() }, Vec::new())
-                }
-                SeekTo::Snapshot(name) => self.place(name)?,
-            };
-            queue.pause();
-            let before = queue.begin(position.clone(), end, end);
-            if !self.storage.holds_backlog() {
-                // What nobody keeps but the queue itself.
-                let before = before
-                    .into_iter()
-                    .filter(|entry| entry.number >= position.next && entry.qos > Qos::AtMostOnce);
-                // A snapshot may be that of another subscription.
-                let unkept = unkept.into_iter().filter(|entry| queue.wants(entry));
-                let entries: BTreeMap<u64, Entry> =
-                    unkept.chain(before).map(|entry| (entry.number, entry)).collect();
-                queue.restore(entries.into_values());
+        let place = self.place_of(to, number)?;
+        queue.pause();
+        if queue.is_durable() {
+            // First of all: where this fails, the queue goes on where it is.
+            let kept = self.storage.set_position(queue.number, place.position.clone()).await;
+            if let Err(error) = kept {
+                queue.resume();
+                return Err(error.into());
             }
-            position
-        };
-        let next = position.next;
-        let kept = match queue.is_durable() {
-            true => self.storage.set_position(queue.number, position).await,
-            false => Ok(()),
-        };
+        }
+        let next = place.position.next;
+        self.go_to(&queue, place);
         queue.resume();
         self.count_behind(&queue, next, &Handle::current());
         self.activity.note();
-        Ok(kept?)
+        Ok(())
+    }
+
+    fn place_of(&self, to: &SeekTo, number: Option<u64>) -> Result<Place, BrokerError> {
+        // Nobody publishes meanwhile: what comes later is behind `end`.
+        let _routes = self.routes.write();
+        let end = self.storage.last_number() + 1;
+        let (position, unkept) = match to {
+            SeekTo::Start(_) => {
+                let next = number.unwrap_or(end).min(end);
+                (Position { next, open: Vec::new() }, Vec::new())
+            }
+            SeekTo::Snapshot(name) => self.place(name)?,
+        };
+        Ok(Place { position, unkept, end })
+    }
+
+    /// Lets a queue that is paused begin at a place.
+    fn go_to(&self, queue: &Arc<Queue>, place: Place) {
+        let Place { position, unkept, end: asked } = place;
+        let _routes = self.routes.write();
+        let (next, end) = (position.next, self.storage.last_number() + 1);
+        let before = queue.begin(position, end, asked);
+        // What came since it was asked for, and what nobody keeps but the queue.
+        let holds = self.storage.holds_backlog();
+        let before = before.into_iter().filter(|entry| match entry.qos {
+            Qos::AtMostOnce => entry.number >= asked,
+            _ => entry.number >= next && !holds,
+        });
+        // A snapshot may be that of another subscription.
+        let unkept = unkept.into_iter().filter(|entry| queue.wants(entry));
+        let entries: BTreeMap<u64, Entry> =
+            unkept.chain(before).map(|entry| (entry.number, entry)).collect();
+        queue.restore(entries.into_values());
     }
 
     /// The place that a snapshot names, and what the storage does not have of it.
@@ -332,6 +347,15 @@ impl Shared {
             Err(_) => Err(super::broker::closed()),
         }
     }
+}
+
+/// Where a queue is to begin.
+struct Place {
+    position: Position,
+    /// What the storage does not have of it.
+    unkept: Vec<Entry>,
+    /// The number that came next when it was asked for.
+    end: u64,
 }
 
 fn info(queue: &Arc<Queue>, durable: u64) -> SubscriptionInfo {

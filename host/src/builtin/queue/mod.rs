@@ -48,6 +48,8 @@ pub(super) struct Queue {
     room: Notify,
     /// Tells who waits until an acknowledgement is kept.
     kept: Notify,
+    /// Held while its place is set in the storage and here.
+    pub(super) placing: tokio::sync::Mutex<()>,
 }
 
 /// What a new queue is made of.
@@ -106,6 +108,7 @@ impl Queue {
             state: Mutex::new(state),
             room: Notify::new(),
             kept: Notify::new(),
+            placing: tokio::sync::Mutex::default(),
         }
     }
 

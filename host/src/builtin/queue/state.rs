@@ -436,6 +436,11 @@ impl State {
 
     /// Takes an event in that comes from elsewhere than a publisher.
     pub(super) fn restore(&mut self, mut entry: Entry) {
+        if entry.qos == Qos::AtMostOnce {
+            entry.is_counted = true;
+            self.buffered.add(entry.size);
+            return self.backlog.put(entry, true);
+        }
         entry.is_counted = !self.backlog.is_held();
         if entry.is_counted {
             self.stored.add(entry.size);
