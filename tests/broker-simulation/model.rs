@@ -66,6 +66,8 @@ pub(crate) struct Fact {
     pub(crate) may_be_gone: bool,
     /// Whether its publisher has got an answer.
     pub(crate) is_answered: bool,
+    /// The publish that it repeats, and was confirmed for.
+    pub(crate) repeats: Option<Publish>,
 }
 
 /// One event of one subscription.
@@ -106,6 +108,8 @@ pub(crate) struct Sub {
     pub(crate) order: Order,
     pub(crate) is_durable: bool,
     pub(crate) entries: BTreeMap<Place, Entry>,
+    /// What is before this has certainly been looked at.
+    pub(crate) unread: Place,
     /// How many events of qos 0 must have been dropped.
     pub(crate) dropped: u64,
 }
@@ -244,7 +248,7 @@ impl Model {
             return self.report(format!("event {publish} is handed to the storage again"));
         }
         if self.facts[publish].qos == Qos::EffectivelyOnce
-            && let Some(first) = self.first_of(publish, time)
+            && let Some(first) = self.first_of(publish, time, false)
         {
             return self.report(format!("event {publish} was published before, as {first}"));
         }
@@ -260,17 +264,23 @@ impl Model {
     }
 
     /// The publish before that makes this one a second one.
-    fn first_of(&self, publish: Publish, time: SystemTime) -> Option<Publish> {
+    /// `early`: or will, when it is kept.
+    fn first_of(&self, publish: Publish, time: SystemTime, early: bool) -> Option<Publish> {
         let fact = &self.facts[publish];
         let since = time - self.bounds.once_window;
         let same = |(_, other): &(Publish, &Fact)| {
             other.qos == Qos::EffectivelyOnce
                 && other.topic == fact.topic
                 && other.event.identity() == fact.event.identity()
-                && other.fate == Fate::Kept
+                && (other.fate == Fate::Kept || early && other.fate == Fate::Handed)
                 && other.time > since
         };
-        self.facts[..].iter().enumerate().filter(|(other, _)| *other != publish).find(same).map(|(n, _)| n)
+        self.facts[..]
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != publish)
+            .find(same)
+            .map(|(n, _)| n)
     }
 
     fn hand_to(&mut self, name: &str, publish: Publish, place: Place) {
@@ -301,14 +311,19 @@ impl Model {
                 }
                 // It is put in a moment later.
                 entry.is_optional = true;
+                // So are those that are on their way.
+                for other in sub.entries.values_mut().filter(|other| other.is_buffered()) {
+                    other.is_optional |= self.facts[other.publish].fate == Fate::Handed;
+                }
             }
         } else if !is_durable {
-            let (events, bytes) = load(sub.entries.values().filter(|entry| entry.is_stored()), &self.facts);
+            let (events, bytes) =
+                load(sub.entries.values().filter(|entry| entry.is_stored()), &self.facts);
             let (events_max, bytes_max) = bounds.of(fact);
-            let fits = events == 0
-                || events < events_max && bytes + fact.event.size() <= bytes_max;
+            let fits = events == 0 || events < events_max && bytes + fact.event.size() <= bytes_max;
             if !fits {
-                let text = format!("{name} has {events} events and {bytes} bytes, and gets {publish}");
+                let text =
+                    format!("{name} has {events} events and {bytes} bytes, and gets {publish}");
                 self.report(text);
                 return;
             }
@@ -332,6 +347,9 @@ impl Model {
             None => {
                 fact.fate = Fate::Refused;
                 self.seen.refused += 1;
+                if self.facts.iter().any(|fact| fact.repeats == Some(publish)) {
+                    self.report(format!("event {publish} was refused, and confirmed to another"));
+                }
                 for sub in self.subs.values_mut() {
                     sub.entries.remove(&place);
                 }
@@ -346,18 +364,24 @@ impl Model {
         match (error, fate) {
             (None, Fate::Kept | Fate::Unknown) => {}
             (None, Fate::Waiting) => {
-                if qos == Qos::EffectivelyOnce && self.first_of(publish, time).is_some() {
+                let first = self.first_of(publish, time, true);
+                if qos == Qos::EffectivelyOnce && first.is_some() {
+                    self.facts[publish].repeats = first;
                     self.seen.duplicates += 1;
                 } else if self.subs.values().any(|sub| Self::wants(sub, &self.facts[publish])) {
                     self.report(format!("event {publish} was confirmed, and nobody has it"));
                 }
                 self.facts[publish].fate = Fate::Refused;
             }
-            (None, other) => self.report(format!("event {publish} was confirmed, and is {other:?}")),
+            (None, other) => {
+                self.report(format!("event {publish} was confirmed, and is {other:?}"))
+            }
             (Some(_), Fate::Waiting) => self.facts[publish].fate = Fate::Refused,
             (Some(_), Fate::Refused | Fate::Unknown) => {}
             (Some(error), other) => {
-                self.report(format!("event {publish} is {other:?}, but its publisher heard: {error}"));
+                self.report(format!(
+                    "event {publish} is {other:?}, but its publisher heard: {error}"
+                ));
             }
         }
     }
@@ -372,9 +396,10 @@ impl Model {
                 || !self.facts[..publish].iter().any(|other| {
                     !other.is_answered && other.event.identity() == fact.event.identity()
                 });
-            let wanting = self.subs.values().filter(|sub| {
-                Self::wants(sub, fact) && fact.qos.min(sub.qos) > Qos::AtMostOnce
-            });
+            let wanting = self
+                .subs
+                .values()
+                .filter(|sub| Self::wants(sub, fact) && fact.qos.min(sub.qos) > Qos::AtMostOnce);
             let has_room = |sub: &Sub| {
                 let live = sub.entries.values().filter(|entry| entry.qos > Qos::AtMostOnce);
                 let (events, bytes) = load(live, &self.facts);
@@ -404,6 +429,7 @@ impl Model {
             order: Order::None,
             is_durable: false,
             entries: BTreeMap::new(),
+            unread: self.places.len(),
             dropped: 0,
         });
         sub.qos = sub.qos.max(member.qos);
@@ -420,6 +446,7 @@ impl Model {
     pub(crate) fn begin(&mut self, name: &str, from: &From<'_>, since: Place) {
         let Some(sub) = self.subs.get_mut(name) else { return };
         let before = std::mem::take(&mut sub.entries);
+        sub.unread = 0;
         for (place, publish) in self.places.iter().enumerate() {
             let fact = &self.facts[*publish];
             if fact.fate == Fate::Refused || !Self::wants(sub, fact) {
@@ -433,7 +460,8 @@ impl Model {
             let has_time = self.is_durable
                 || fact.is_kept && !fact.may_be_gone
                 || !matches!(from, From::Time(_));
-            let (is_included, is_sure) = match from.includes(place, fact, sub).filter(|_| has_time) {
+            let (is_included, is_sure) = match from.includes(place, fact, sub).filter(|_| has_time)
+            {
                 Some(false) if place >= since => (true, false),
                 Some(is_included) => (is_included, true),
                 None => (true, false),
@@ -468,7 +496,9 @@ impl Model {
         if let Err(what) = self.check_taken(id, incoming) {
             let (data, attempt) = (publish_of(&incoming.event), incoming.attempt);
             let sub = &self.members[&id].sub;
-            self.report(format!("member {id} of {sub} got event {data:?}, attempt {attempt:?}: {what}"));
+            self.report(format!(
+                "member {id} of {sub} got event {data:?}, attempt {attempt:?}: {what}"
+            ));
         }
     }
 
@@ -477,7 +507,10 @@ impl Model {
         let publish = publish_of(&incoming.event).ok_or("nobody published it")?;
         let fact = self.facts.get(publish).ok_or("nobody published it")?;
         if *incoming.event != *fact.event || incoming.topic != fact.topic {
-            return Err(format!("it is not what was published: {:?} to {:?}", fact.event, fact.topic));
+            return Err(format!(
+                "it is not what was published: {:?} to {:?}",
+                fact.event, fact.topic
+            ));
         }
         if member.has_stopped {
             return Err("the member has stopped".into());
@@ -530,7 +563,8 @@ impl Model {
     }
 
     fn give(&mut self, id: MemberId, place: Place, incoming: &Incoming, qos: Qos) {
-        let Some(sub) = self.members.get(&id).and_then(|member| self.subs.get_mut(&member.sub)) else {
+        let Some(sub) = self.members.get(&id).and_then(|member| self.subs.get_mut(&member.sub))
+        else {
             return;
         };
         if sub.entries[&place].state == EntryState::Fresh {
@@ -563,13 +597,17 @@ impl Model {
         let Some(sub) = self.members.get(&id).and_then(|member| self.subs.get(&member.sub)) else {
             return (0, 0);
         };
-        let out = sub.entries.values().filter(|entry| matches!(entry.state, EntryState::Out(by, _) if by == id));
+        let out = sub
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.state, EntryState::Out(by, _) if by == id));
         load(out, &self.facts)
     }
 
     /// Whether all members of a group together may have one more.
     fn group_has_room(&self, name: &str) -> bool {
-        let members = self.members.values().filter(|member| member.sub == name && !member.has_stopped);
+        let members =
+            self.members.values().filter(|member| member.sub == name && !member.has_stopped);
         let most = members.filter_map(|member| member.group_max_in_flight).min();
         let entries = self.subs.get(name).map(|sub| sub.entries.values());
         let out = entries.into_iter().flatten();
@@ -581,7 +619,8 @@ impl Model {
     fn out(&mut self, id: MemberId, token: Token) -> Option<(&mut Entry, Order)> {
         let sub = self.subs.get_mut(&self.members.get(&id)?.sub)?;
         let order = sub.order.clone();
-        let found = sub.entries.values_mut().find(|entry| entry.state == EntryState::Out(id, token));
+        let found =
+            sub.entries.values_mut().find(|entry| entry.state == EntryState::Out(id, token));
         found.map(|entry| (entry, order))
     }
 
@@ -652,7 +691,8 @@ impl Model {
         let (perhaps, open): (Vec<_>, Vec<_>) = waiting
             .map(|(place, entry)| (*place, entry))
             .partition(|(_, entry)| entry.is_optional || entry.qos == Qos::AtMostOnce);
-        let places = |entries: Vec<(Place, &Entry)>| entries.into_iter().map(|(at, _)| at).collect();
+        let places =
+            |entries: Vec<(Place, &Entry)>| entries.into_iter().map(|(at, _)| at).collect();
         let (open, perhaps) = (places(open), places(perhaps));
         Some(Snap { plan: sub.plan.clone(), open, perhaps, end: self.places.len() })
     }
@@ -694,8 +734,20 @@ impl Model {
             && self.group_has_room(&member.sub)
         {
             let (name, publish) = (&member.sub, entry.publish);
-            let text = format!("member {id} of {name} waits, and event {publish} (place {place}) is there");
+            let text = format!(
+                "member {id} of {name} waits, and event {publish} (place {place}) is there"
+            );
             self.report(text);
+        }
+    }
+
+    /// Who has subscribers has looked at everything by now.
+    pub(crate) fn looked(&mut self) {
+        for (name, sub) in &mut self.subs {
+            let used = self.members.values().any(|m| m.sub == *name && !m.has_stopped);
+            if used {
+                sub.unread = self.places.len();
+            }
         }
     }
 
@@ -709,7 +761,7 @@ impl Model {
             let waits = entry.is_some_and(|entry| {
                 entry.waits() && entry.qos > Qos::AtMostOnce && (upper || !entry.is_optional)
             });
-            waits || upper && sub.plan.filter.matches(&fact.topic) && place >= sub.next(self.places.len())
+            waits || upper && sub.plan.filter.matches(&fact.topic) && place >= sub.next(sub.unread)
         };
         let in_snapshot = |snap: &Snap| {
             let matches = snap.plan.filter.matches(&fact.topic);
@@ -767,7 +819,12 @@ impl Model {
 
     /// Compares what is stored with what must be and may be. `exactly`: everything
     /// was trimmed just now.
-    pub(crate) fn check_stored(&mut self, found: &BTreeMap<u64, Publish>, now: SystemTime, exactly: bool) {
+    pub(crate) fn check_stored(
+        &mut self,
+        found: &BTreeMap<u64, Publish>,
+        now: SystemTime,
+        exactly: bool,
+    ) {
         let found: BTreeSet<Publish> = found.values().copied().collect();
         let mut wrong = Vec::new();
         for (place, publish) in self.places.iter().enumerate() {
@@ -836,6 +893,7 @@ impl Model {
         self.subs.retain(|_, sub| sub.is_durable);
         for sub in self.subs.values_mut() {
             let facts = &self.facts;
+            sub.unread = 0;
             sub.entries.retain(|_, entry| entry.qos > Qos::AtMostOnce);
             for entry in sub.entries.values_mut() {
                 let was_done = entry.is_done();
@@ -910,11 +968,12 @@ impl Entry {
 
 impl Sub {
     /// The first place that was never handed out.
-    fn next(&self, end: Place) -> Place {
-        let fresh = self.entries.iter().find(|(_, entry)| {
-            entry.state == EntryState::Fresh && entry.qos > Qos::AtMostOnce
-        });
-        fresh.map_or(end, |(place, _)| *place)
+    fn next(&self, unread: Place) -> Place {
+        let fresh = self
+            .entries
+            .iter()
+            .find(|(_, entry)| entry.state == EntryState::Fresh && entry.qos > Qos::AtMostOnce);
+        fresh.map_or(unread, |(place, _)| unread.min(*place))
     }
 
     /// Whether an event is held back for a time.
@@ -941,7 +1000,8 @@ impl Sub {
     /// Where there is an order, what was given back comes first.
     fn keeps_order(&self, place: Place) -> Result<(), String> {
         let mut before = self.entries.range(..place).map(|(_, entry)| entry);
-        let back = before.find(|entry| matches!(entry.state, EntryState::Back(_)) && !entry.is_optional);
+        let back =
+            before.find(|entry| matches!(entry.state, EntryState::Back(_)) && !entry.is_optional);
         match back {
             Some(entry) if self.order != Order::None && self.plan.group.is_none() => {
                 Err(format!("event {} was given back, and comes before it", entry.publish))
@@ -1016,9 +1076,9 @@ impl From<'_> {
 }
 
 fn load<'a>(entries: impl Iterator<Item = &'a Entry>, facts: &[Fact]) -> (usize, usize) {
-    entries
-        .filter(|entry| entry.waits())
-        .fold((0, 0), |(events, bytes), entry| (events + 1, bytes + facts[entry.publish].event.size()))
+    entries.filter(|entry| entry.waits()).fold((0, 0), |(events, bytes), entry| {
+        (events + 1, bytes + facts[entry.publish].event.size())
+    })
 }
 
 /// The publish that an event belongs to.

@@ -174,6 +174,12 @@ async fn commit(shared: &Shared) {
         if !is_failing {
             shared.state().kept.apply(of.id(), &delta);
         }
+        if is_failing {
+            let mut state = shared.state();
+            state.progress.retain(|other| other.id() != of.id());
+            state.progress.push(of.clone());
+            shared.was_asked.notify_one();
+        }
         effects.push(Box::new(move || of.kept(delta, !is_failing)));
     }
     for asked in asked {
@@ -294,11 +300,12 @@ impl Kept {
             newer_bytes += stored.event.size() as u64;
             let needed = stored.number >= trim.needed_from || trim.needed.contains(&stored.number);
             let age = trim.now.duration_since(stored.time).unwrap_or_default();
-            let retained = trim.retention.is_some_and(|Retention { age: oldest, events, bytes }| {
-                oldest.is_none_or(|oldest| age <= oldest)
-                    && events.is_none_or(|most| newer_events <= most)
-                    && bytes.is_none_or(|most| newer_bytes <= most)
-            });
+            let retained =
+                trim.retention.is_some_and(|Retention { age: oldest, events, bytes }| {
+                    oldest.is_none_or(|oldest| age <= oldest)
+                        && events.is_none_or(|most| newer_events <= most)
+                        && bytes.is_none_or(|most| newer_bytes <= most)
+                });
             if !needed && !retained {
                 gone.push((stored.number, stored.event.size() as u64));
             }

@@ -15,17 +15,27 @@ fn asked() -> Option<Range<u64>> {
     })
 }
 
+/// The most seeds that a failure names.
+const FAILURES_MAX: usize = 10;
+
 /// Runs these seeds, or those that `SIMULATION_SEEDS` asks for.
 fn hold(kind: Kind, seeds: Range<u64>, never: &[&str]) {
     let asked = asked();
     let mut seen = Seen::default();
+    let mut failed = Vec::new();
     for seed in asked.clone().unwrap_or(seeds) {
         match world::run(kind, seed, None) {
             Ok(more) => seen += more,
-            Err(Failure { what, trace }) => {
-                panic!("{trace}\nseed {seed}: {what}\nonce more: SIMULATION_SEEDS={seed}")
-            }
+            Err(failure) => failed.push((seed, failure)),
         }
+        if failed.len() == FAILURES_MAX {
+            break;
+        }
+    }
+    if let Some((first, Failure { trace, .. })) = failed.first() {
+        let all: Vec<_> =
+            failed.iter().map(|(seed, failure)| format!("seed {seed}: {}", failure.what)).collect();
+        panic!("{trace}\n{}\nonce more: SIMULATION_SEEDS={first}", all.join("\n"));
     }
     if asked.is_none() {
         for (name, count) in seen.all() {
