@@ -712,7 +712,7 @@ impl Model {
                 || events < member.max_in_flight
                     && bytes + self.facts[entry.publish].event.size() <= member.max_in_flight_bytes
         };
-        let waiting = || sub.entries.values().filter(|entry| entry.waits() && !entry.is_optional);
+        let waiting = || sub.entries.values().filter(|entry| entry.waits());
         let now = Instant::now();
         let ready: Vec<_> = sub
             .entries
@@ -817,14 +817,15 @@ impl Model {
         }
     }
 
-    /// Compares what is stored with what must be and may be. `exactly`: everything
-    /// was trimmed just now.
+    /// Compares what is stored with what must be and may be. `trimmed`: everything
+    /// was trimmed, after this time.
     pub(crate) fn check_stored(
         &mut self,
         found: &BTreeMap<u64, Publish>,
         now: SystemTime,
-        exactly: bool,
+        trimmed: Option<SystemTime>,
     ) {
+        self.sweep(now);
         let found: BTreeSet<Publish> = found.values().copied().collect();
         let mut wrong = Vec::new();
         for (place, publish) in self.places.iter().enumerate() {
@@ -839,15 +840,16 @@ impl Model {
                 wrong.push(format!("event {publish} is needed (by {by:?}), and it is gone"));
             }
             let is_under_way = fact.fate == Fate::Handed;
-            if exactly
+            if let Some(trimmed) = trimmed
                 && found.contains(publish)
                 && !is_under_way
-                && !self.is_needed(place, fact, now, true)
+                && !self.is_needed(place, fact, trimmed, true)
             {
                 wrong.push(format!("event {publish} is stored, and nobody needs it"));
             }
             self.seen.retained += u64::from(must);
-            self.seen.trimmed += u64::from(exactly && fact.is_kept && !found.contains(publish));
+            self.seen.trimmed +=
+                u64::from(trimmed.is_some() && fact.is_kept && !found.contains(publish));
         }
         for publish in &found {
             if self.facts[*publish].fate == Fate::Refused {
@@ -860,14 +862,16 @@ impl Model {
     }
 
     /// Everything of these topics is deleted.
-    pub(crate) fn purged(&mut self, filter: &TopicFilter) {
+    /// What came since stays.
+    pub(crate) fn purged(&mut self, filter: &TopicFilter, since: Place) {
+        let before = |place: Option<Place>| place.is_some_and(|place| place < since);
         for fact in self.facts.iter_mut().filter(|fact| filter.matches(&fact.topic)) {
-            fact.may_be_gone = true;
+            fact.may_be_gone |= before(fact.place);
         }
         let facts = &self.facts;
         for sub in self.subs.values_mut() {
-            sub.entries.retain(|_, entry| {
-                let meant = filter.matches(&facts[entry.publish].topic);
+            sub.entries.retain(|place, entry| {
+                let meant = filter.matches(&facts[entry.publish].topic) && *place < since;
                 let in_hand = matches!(entry.state, EntryState::Out(..));
                 let under_way = facts[entry.publish].fate == Fate::Handed;
                 entry.is_optional |= meant;

@@ -21,7 +21,7 @@ use wasi_pubsub::broker::driver::{
 use wasi_pubsub::broker::{
     BrokerError, Budget, Event, EventFilter, Qos, Share, Start, TopicFilter,
 };
-use wasi_pubsub::builtin::storage::Storage;
+use wasi_pubsub::builtin::storage::{Storage, TopicStats};
 use wasi_pubsub::builtin::{BuiltIn, Clock, SeekTo, Settings};
 
 /// The longest simulated time that something may take.
@@ -650,9 +650,10 @@ impl World {
         self.say(|| format!("purge of {filter:?}"));
         // Nothing may be under way: it would be here or there.
         self.model.lock().seen.purges += 1;
+        let since = self.model.lock().places.len();
         let purged = async { Ok(self.node.broker.purge(&filter).await?) };
         self.within("to purge", purged).await;
-        self.model.lock().purged(&filter);
+        self.model.lock().purged(&filter, since);
     }
 
     async fn remove(&mut self) {
@@ -717,22 +718,25 @@ impl World {
         let before =
             self.model.lock().facts.iter().filter(|fact| fact.fate == Fate::Handed).count();
         self.model.lock().sweep((self.clock)());
+        let Some(topics) = self.topics().await else { return };
         if let Some(found) = self.stored().await
             && !self.is_failing
         {
             let now = (self.clock)();
-            self.model.lock().check_stored(
-                &found,
-                trimmed.unwrap_or(now),
-                trimmed.is_some() && before == 0,
-            );
-            self.check_topics(&found).await;
+            self.model.lock().check_stored(&found, now, trimmed.filter(|_| before == 0));
+            self.check_topics(&found, &topics).await;
         }
     }
 
-    async fn check_topics(&self, found: &BTreeMap<u64, Publish>) {
+    async fn topics(&self) -> Option<Vec<TopicStats>> {
         let topics = async { Ok(self.node.broker.topics().await?) };
-        let Some(topics) = self.within("to list the topics", topics).await else { return };
+        self.within("to list the topics", topics).await
+    }
+
+    /// What is said of the topics is what is `found`, unless it has changed since
+    /// `before`.
+    async fn check_topics(&self, found: &BTreeMap<u64, Publish>, before: &[TopicStats]) {
+        let Some(topics) = self.topics().await.filter(|topics| topics == before) else { return };
         let model = self.model.lock();
         let mut expected: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for publish in found.values() {
@@ -808,7 +812,7 @@ impl World {
         if let Some(found) = self.stored().await {
             let mut model = self.model.lock();
             model.found_again(&found);
-            model.check_stored(&found, (self.clock)(), false);
+            model.check_stored(&found, (self.clock)(), None);
         }
         self.check_subscriptions();
     }

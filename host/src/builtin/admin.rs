@@ -78,7 +78,8 @@ impl BuiltIn {
     /// Forgets a subscription, and what waits for it.
     ///
     /// # Errors
-    /// There is none of that name, or somebody takes from it.
+    /// There is none of that name, somebody takes from it, or the storage fails;
+    /// then it is still there.
     pub async fn remove_subscription(&self, name: &str) -> Result<(), BrokerError> {
         let queue = self.shared.named(name)?;
         if queue.members() > 0 {
@@ -86,8 +87,8 @@ impl BuiltIn {
                 "the subscription `{name}` has subscribers: it is removed when they have stopped"
             )));
         }
-        self.shared.unroute_deserted(&queue);
-        self.shared.storage.remove_subscription(queue.number).await?;
+        let shared = self.shared.clone();
+        undisturbed(async move { Ok(shared.remove(&queue).await?) }).await?;
         self.shared.activity.note();
         Ok(())
     }
@@ -100,7 +101,8 @@ impl BuiltIn {
     /// There is no such subscription or snapshot, or the storage fails; then
     /// nothing has changed.
     pub async fn seek(&self, name: &str, to: &SeekTo) -> Result<(), BrokerError> {
-        self.shared.seek(name, to).await
+        let (shared, name, to) = (self.shared.clone(), name.to_owned(), to.clone());
+        undisturbed(async move { shared.seek(&name, &to).await }).await
     }
 
     /// Gives the place where a subscription is a name. What it would deliver is
@@ -373,6 +375,16 @@ fn info(queue: &Arc<Queue>, durable: u64) -> SubscriptionInfo {
         unsettled,
         created: queue.created,
         used: *queue.used.lock(),
+    }
+}
+
+/// Does something to its end, whether or not somebody waits for that.
+async fn undisturbed<T: Send + 'static>(
+    done: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
+) -> Result<T, BrokerError> {
+    match tokio::spawn(done).await {
+        Ok(done) => done,
+        Err(_) => Err(super::broker::closed()),
     }
 }
 

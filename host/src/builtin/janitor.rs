@@ -173,10 +173,10 @@ impl Shared {
         });
         self.note_used(used.iter()).await;
         for queue in expired {
-            self.unroute_deserted(&queue);
             let subscription = &queue.name;
-            match self.storage.remove_subscription(queue.number).await {
-                Ok(()) => tracing::warn!(
+            match self.remove(&queue).await {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!(
                     subscription,
                     "the subscription is removed: nobody has taken from it for {expiry:?}"
                 ),

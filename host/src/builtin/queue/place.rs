@@ -25,7 +25,7 @@ impl Queue {
         live_from: u64,
     ) -> Vec<Entry> {
         let mut state = self.state.lock();
-        state.live_from = live_from;
+        (state.live_from, state.live_to) = (live_from, 0);
         state.kept_next = position.next;
         state.begin(position, end)
     }

@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) kept_next: u64,
     /// From this number on, events of qos 0 come as they are published.
     pub(super) live_from: u64,
+    /// Before this number, those of all qos: it had no subscriber of a higher one.
+    pub(super) live_to: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,6 +112,7 @@ impl State {
             is_paused: false,
             kept_next: 0,
             live_from: 0,
+            live_to: 0,
         }
     }
 
