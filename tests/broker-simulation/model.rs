@@ -817,11 +817,19 @@ impl Model {
         }
     }
 
-    /// Compares what is stored with what must be and may be. `trimmed`: everything
+    /// What the storage has confirmed by now.
+    pub(crate) fn kept(&self) -> BTreeSet<Publish> {
+        let kept = self.facts.iter().enumerate().filter(|(_, fact)| fact.fate == Fate::Kept);
+        kept.map(|(publish, _)| publish).collect()
+    }
+
+    /// Compares what is stored with what must be and may be. `kept`: what
+    /// was confirmed before it was looked at. `trimmed`: everything
     /// was trimmed, after this time.
     pub(crate) fn check_stored(
         &mut self,
         found: &BTreeMap<u64, Publish>,
+        kept: &BTreeSet<Publish>,
         now: SystemTime,
         trimmed: Option<SystemTime>,
     ) {
@@ -830,7 +838,7 @@ impl Model {
         let mut wrong = Vec::new();
         for (place, publish) in self.places.iter().enumerate() {
             let fact = &self.facts[*publish];
-            let must = fact.fate == Fate::Kept && fact.is_kept && !fact.may_be_gone;
+            let must = kept.contains(publish) && fact.is_kept && !fact.may_be_gone;
             if must && !found.contains(publish) {
                 let waits = |(name, sub): (&String, &Sub)| {
                     let waits = sub.entries.get(&place).is_some_and(Entry::waits);
@@ -901,7 +909,9 @@ impl Model {
             sub.entries.retain(|_, entry| entry.qos > Qos::AtMostOnce);
             for entry in sub.entries.values_mut() {
                 let was_done = entry.is_done();
-                entry.is_optional |= facts[entry.publish].fate == Fate::Unknown;
+                // What was in hand may have been purged.
+                entry.is_optional |=
+                    facts[entry.publish].fate == Fate::Unknown || facts[entry.publish].may_be_gone;
                 match entry.state {
                     EntryState::Done { firmly } if firmly || !crashed => {}
                     EntryState::Fresh => {}

@@ -719,11 +719,12 @@ impl World {
             self.model.lock().facts.iter().filter(|fact| fact.fate == Fate::Handed).count();
         self.model.lock().sweep((self.clock)());
         let Some(topics) = self.topics().await else { return };
+        let kept = self.model.lock().kept();
         if let Some(found) = self.stored().await
             && !self.is_failing
         {
             let now = (self.clock)();
-            self.model.lock().check_stored(&found, now, trimmed.filter(|_| before == 0));
+            self.model.lock().check_stored(&found, &kept, now, trimmed.filter(|_| before == 0));
             self.check_topics(&found, &topics).await;
         }
     }
@@ -809,10 +810,11 @@ impl World {
         self.node = node;
         let rules = self.model.lock().retention.clone();
         self.node.broker.set_retention(rules);
+        let before = self.model.lock().kept();
         if let Some(found) = self.stored().await {
             let mut model = self.model.lock();
             model.found_again(&found);
-            model.check_stored(&found, (self.clock)(), None);
+            model.check_stored(&found, &before, (self.clock)(), None);
         }
         self.check_subscriptions();
     }

@@ -6,6 +6,7 @@ use super::storage::{
     Fetch, Page, Position, SnapshotRecord, StorageError, Stored, TopicStats, Trim, Trimmed, Which,
 };
 use crate::broker::{BrokerError, EventFilter, Qos, Start, TopicFilter};
+use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -382,6 +383,10 @@ fn info(queue: &Arc<Queue>, durable: u64) -> SubscriptionInfo {
 async fn undisturbed<T: Send + 'static>(
     done: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
 ) -> Result<T, BrokerError> {
+    let mut done = Box::pin(done);
+    if let Some(done) = done.as_mut().now_or_never() {
+        return done;
+    }
     match tokio::spawn(done).await {
         Ok(done) => done,
         Err(_) => Err(super::broker::closed()),
