@@ -15,6 +15,21 @@ fn asked() -> Option<Range<u64>> {
     })
 }
 
+/// The last steps of a history: so many, or as `SIMULATION_STEPS` says.
+fn tail(trace: &str) -> String {
+    let asked = std::env::var("SIMULATION_STEPS").ok();
+    let asked = asked.map(|text| text.parse().expect("SIMULATION_STEPS is a number"));
+    let lines: Vec<_> = trace.lines().collect();
+    let left_out = lines.len().saturating_sub(asked.unwrap_or(STEPS_SHOWN));
+    let said = match left_out {
+        0 => String::new(),
+        _ => format!("({left_out} earlier lines: SIMULATION_STEPS=1000 shows them)\n"),
+    };
+    said + &lines[left_out..].join("\n")
+}
+
+/// The last steps that a failure shows.
+const STEPS_SHOWN: usize = 60;
 /// The most seeds that a failure names.
 const FAILURES_MAX: usize = 10;
 
@@ -35,6 +50,7 @@ fn hold(kind: Kind, seeds: Range<u64>, never: &[&str]) {
     if let Some((first, Failure { trace, .. })) = failed.first() {
         let all: Vec<_> =
             failed.iter().map(|(seed, failure)| format!("seed {seed}: {}", failure.what)).collect();
+        let trace = tail(trace);
         panic!("{trace}\n{}\nonce more: SIMULATION_SEEDS={first}", all.join("\n"));
     }
     if asked.is_none() {
@@ -55,6 +71,12 @@ fn in_memory() {
 #[test]
 fn durable() {
     hold(Kind::Plain, 0..1000, &[]);
+}
+
+/// The real storage: threads and a file make it slow.
+#[test]
+fn on_disk() {
+    hold(Kind::Disk, 0..60, &["refused", "failures"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One simulated world: a broker on a storage, publishers, subscribers, and people
 //! who look after what is kept.
 
+use crate::disk::{self, Disk};
 use crate::model::{Fact, Fate, From, Member, MemberId, Model, Publish, Seen, publish_of};
 use crate::plain::{Kept, Plain};
 use crate::plants::Plant;
@@ -9,8 +10,8 @@ use crate::scenario::{self, Kind, Plan, Scenario};
 use crate::trace::Trace;
 use fastrand::Rng;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -102,6 +103,8 @@ struct World {
 struct Node {
     broker: Arc<BuiltIn>,
     plain: Option<Arc<Plain>>,
+    disk: Option<Arc<Disk>>,
+    probe: Arc<Probe>,
     traffic: Arc<Traffic>,
 }
 
@@ -130,7 +133,9 @@ impl World {
             SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) + began.elapsed()
         });
         let mut rng = rng;
-        let node = Node::open(&scenario, Kept::default(), &mut rng, plant, &model, clock.clone());
+        let disk = (scenario.kind == Kind::Disk).then(|| Arc::new(Disk::new()));
+        let node =
+            Node::open(&scenario, (Kept::default(), disk), &mut rng, plant, &model, clock.clone());
         let plans = scenario.plans.iter().cloned().map(Arc::new).collect();
         Self {
             scenario,
@@ -761,11 +766,15 @@ impl World {
     // What befalls the broker.
 
     async fn fault(&mut self) {
-        let Some(plain) = self.node.plain.clone() else { return };
+        if self.scenario.kind == Kind::Memory {
+            return;
+        }
+        let plain = self.node.plain.clone();
         match self.rng.u8(..4) {
             0 => self.restart(false).await,
             1 | 2 => self.restart(true).await,
             _ => {
+                let Some(plain) = plain else { return };
                 self.is_failing = !self.is_failing;
                 self.model.lock().seen.failures += 1;
                 self.say(|| format!("the storage fails: {}", self.is_failing));
@@ -776,14 +785,16 @@ impl World {
 
     /// Ends the broker, and opens another on what it has left.
     async fn restart(&mut self, crashes: bool) {
-        let Some(plain) = self.node.plain.clone() else { return };
+        let (plain, disk) = (self.node.plain.clone(), self.node.disk.clone());
         self.say(|| format!("restart, crash: {crashes}"));
         if crashes {
             self.node.traffic.cut();
             self.model.lock().seen.crashes += 1;
         } else {
             self.is_failing = false;
-            plain.fail(false);
+            if let Some(plain) = &plain {
+                plain.fail(false);
+            }
             self.model.lock().seen.closes += 1;
             if tokio::time::timeout(LONG, self.node.broker.close(LONG)).await.is_err() {
                 self.report("closing does not end".into());
@@ -791,7 +802,7 @@ impl World {
             self.node.traffic.rest().await;
             self.node.traffic.cut();
         }
-        let kept = plain.kept();
+        let kept = plain.map(|plain| plain.kept()).unwrap_or_default();
         for (_, task) in self.publishers.drain(..) {
             task.abort();
         }
@@ -799,9 +810,14 @@ impl World {
         self.model.lock().ended(crashes);
         self.hands.clear();
         self.is_failing = false;
+        if disk.is_some()
+            && let Some(storage) = self.node.probe.end()
+        {
+            disk::ended(storage).await;
+        }
         let node = Node::open(
             &self.scenario,
-            kept,
+            (kept, disk),
             &mut self.rng,
             self.plant,
             &self.model,
@@ -1001,7 +1017,7 @@ impl World {
 impl Node {
     fn open(
         scenario: &Scenario,
-        kept: Kept,
+        (kept, disk): (Kept, Option<Arc<Disk>>),
         rng: &mut Rng,
         plant: Option<Plant>,
         model: &Shared,
@@ -1009,11 +1025,12 @@ impl Node {
     ) -> Self {
         let plain = (scenario.kind == Kind::Plain)
             .then(|| Arc::new(Plain::open(kept, scenario.manner.clone(), rng.fork())));
-        let storage: Arc<dyn Storage> = match &plain {
-            Some(plain) => plain.clone(),
-            None => Arc::new(MemoryStorage::new(MEMORY_BYTES_MAX)),
+        let storage: Arc<dyn Storage> = match (&plain, &disk) {
+            (Some(plain), _) => plain.clone(),
+            (None, Some(disk)) => disk.open(),
+            (None, None) => Arc::new(MemoryStorage::new(MEMORY_BYTES_MAX)),
         };
-        let traffic = Arc::<Traffic>::default();
+        let traffic = Arc::new(Traffic::new(disk.is_some()));
         let bounds = scenario.bounds;
         let settings = Settings {
             queue_events_max: bounds.queue_events_max,
@@ -1025,15 +1042,16 @@ impl Node {
             clock: Clock(clock.clone()),
             ..Settings::default()
         };
-        let probe = Probe {
-            inner: storage,
+        let probe = Arc::new(Probe {
+            holds_backlog: storage.holds_backlog(),
+            inner: Mutex::new(Some(storage)),
             model: model.clone(),
             traffic: traffic.clone(),
             plant,
             count: 1.into(),
             clock,
-        };
-        let broker = BuiltIn::open(Arc::new(probe), settings).unwrap();
-        Self { broker, plain, traffic }
+        });
+        let broker = BuiltIn::open(probe.clone(), settings).unwrap();
+        Self { broker, plain, disk, probe, traffic }
     }
 }

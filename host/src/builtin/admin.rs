@@ -1,7 +1,7 @@
 //! For people who need to look, and to set things right.
 
 use super::broker::{BuiltIn, Shared, Snapshot};
-use super::queue::{Entry, Queue};
+use super::queue::{Entry, Queue, Told, tell};
 use super::storage::{
     Fetch, Page, Position, SnapshotRecord, StorageError, Stored, TopicStats, Trim, Trimmed, Which,
 };
@@ -314,11 +314,13 @@ impl Shared {
     }
 
     async fn purge(&self, filter: &TopicFilter) -> Result<Trimmed, StorageError> {
+        let mut told = Told::new();
         let end = {
             let routes = self.routes.write();
-            routes.for_each(|queue| queue.purge(filter));
+            routes.for_each(|queue| told.extend(queue.purge(filter)));
             self.storage.last_number() + 1
         };
+        tell(&told);
         for snapshot in &mut *self.snapshots.lock() {
             snapshot.unkept.retain(|entry| !filter.matches(&entry.topic));
         }
