@@ -12,6 +12,9 @@ use wasi_pubsub::builtin::storage::{Delta, Progress, Storage};
 /// The longest real time until the threads of a storage have ended.
 const END_MAX: Duration = Duration::from_secs(30);
 
+/// The longest real time from an answer of a storage until subscribers are told.
+pub(crate) const TELL_MAX: Duration = Duration::from_secs(5);
+
 /// The file of one world.
 pub(crate) struct Disk {
     folder: TempDir,

@@ -703,9 +703,9 @@ impl Model {
     }
 
     /// A member that nobody has told of what it could take.
-    pub(crate) fn check_idle(&mut self, id: MemberId) {
-        let Some(member) = self.members.get(&id) else { return };
-        let Some(sub) = self.subs.get(&member.sub) else { return };
+    pub(crate) fn waits_in_vain(&self, id: MemberId) -> Option<String> {
+        let member = self.members.get(&id)?;
+        let sub = self.subs.get(&member.sub)?;
         let (events, bytes) = self.in_hand(id);
         let room = |entry: &Entry| {
             events == 0
@@ -734,11 +734,11 @@ impl Model {
             && self.group_has_room(&member.sub)
         {
             let (name, publish) = (&member.sub, entry.publish);
-            let text = format!(
+            return Some(format!(
                 "member {id} of {name} waits, and event {publish} (place {place}) is there"
-            );
-            self.report(text);
+            ));
         }
+        None
     }
 
     /// Who has subscribers has looked at everything by now.

@@ -230,14 +230,11 @@ impl Storage for Probe {
         self.ask(self.living().await.count(filter, from)).await
     }
 
-    fn fetch(&self, mut fetch: Fetch, reply: FetchReply) {
+    fn fetch(&self, fetch: Fetch, reply: FetchReply) {
         let Some(inner) = self.inner() else { return };
         let under_way = UnderWay::new(&self.traffic);
         let (traffic, plant) = (self.traffic.clone(), self.plant);
         let each = self.count.fetch_add(1, Ordering::Relaxed);
-        if let Some(plant) = plant {
-            plant.fetch(&mut fetch);
-        }
         let reply = move |mut page| {
             if let (Some(plant), Ok(page)) = (plant, &mut page) {
                 plant.page(page, each);

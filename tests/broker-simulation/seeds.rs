@@ -65,12 +65,12 @@ const DURABLE: [&str; 4] = ["refused", "closes", "crashes", "failures"];
 
 #[test]
 fn in_memory() {
-    hold(Kind::Memory, 0..1000, &DURABLE);
+    hold(Kind::Memory, 0..400, &DURABLE);
 }
 
 #[test]
 fn durable() {
-    hold(Kind::Plain, 0..1000, &[]);
+    hold(Kind::Plain, 0..400, &[]);
 }
 
 /// The real storage: threads and a file make it slow.

@@ -143,6 +143,9 @@ impl Shared {
         // What may not come twice is noted even where nobody wants it.
         if !publication.is_kept && publication.once.is_none() {
             let number = state.give_number(&mut publication);
+            if state.pending_events == 0 {
+                (state.resolved, state.delivered) = (number, number);
+            }
             drop(state);
             let notices = publication.deliver(number);
             return Appended::Now(number, notices);
@@ -320,7 +323,9 @@ impl Shared {
             state.kept_bytes = state.kept_bytes.saturating_add_signed(more);
         }
         if let Some(last) = events.last() {
-            state.resolved = last.number;
+            // What has a number only is not waited for.
+            let nothing_waits = state.events.is_empty();
+            state.resolved = if nothing_waits { state.last_number } else { last.number };
         }
         state.events.len()
     }
@@ -329,7 +334,7 @@ impl Shared {
     pub(super) fn settle(&self, events: usize, number: u64) {
         let mut state = self.state.lock();
         state.pending_events = state.pending_events.saturating_sub(events);
-        state.delivered = number;
+        state.delivered = if state.pending_events == 0 { state.last_number } else { number };
     }
 
     /// Commands that are not done yet are the next ones.
