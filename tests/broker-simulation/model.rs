@@ -819,7 +819,10 @@ impl Model {
 
     /// What the storage has confirmed by now.
     pub(crate) fn kept(&self) -> BTreeSet<Publish> {
-        let kept = self.facts.iter().enumerate().filter(|(_, fact)| fact.fate == Fate::Kept);
+        // At qos 0 the publisher does not wait for the disk.
+        let least = if self.is_durable { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+        let kept = |fact: &Fact| fact.fate == Fate::Kept && fact.qos >= least;
+        let kept = self.facts.iter().enumerate().filter(|(_, fact)| kept(fact));
         kept.map(|(publish, _)| publish).collect()
     }
 
@@ -881,7 +884,9 @@ impl Model {
             sub.entries.retain(|place, entry| {
                 let meant = filter.matches(&facts[entry.publish].topic) && *place < since;
                 let in_hand = matches!(entry.state, EntryState::Out(..));
-                let under_way = facts[entry.publish].fate == Fate::Handed;
+                // At qos 0 nobody knows when it is kept.
+                let under_way =
+                    facts[entry.publish].fate == Fate::Handed || entry.qos == Qos::AtMostOnce;
                 entry.is_optional |= meant;
                 !meant || in_hand || under_way
             });
@@ -896,6 +901,9 @@ impl Model {
     /// The process ended. `crashed`: without a word.
     pub(crate) fn ended(&mut self, crashed: bool) {
         for fact in &mut self.facts {
+            if crashed && fact.fate == Fate::Kept && fact.qos == Qos::AtMostOnce {
+                fact.fate = Fate::Unknown;
+            }
             if fact.fate == Fate::Handed || fact.fate == Fate::Waiting && !fact.is_answered {
                 fact.fate = if fact.place.is_some() { Fate::Unknown } else { Fate::Refused };
                 fact.is_answered = true;

@@ -1,7 +1,7 @@
 //! One simulated world: a broker on a storage, publishers, subscribers, and people
 //! who look after what is kept.
 
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, Still};
 use crate::model::{Fact, Fate, From, Member, MemberId, Model, Publish, Seen, publish_of};
 use crate::plain::{Kept, Plain};
 use crate::plants::Plant;
@@ -473,6 +473,7 @@ impl World {
             .is_some_and(|member| member.qos == Qos::EffectivelyOnce);
         let done = self.model.lock().done(&name);
         self.say(|| format!("{name} waits for the confirmation of {done:?}"));
+        let _still = (self.scenario.kind == Kind::Disk).then(Still::new);
         // A lease that was over is refused; what was settled in time is confirmed.
         let confirmed = tokio::time::timeout(LONG, source.confirmed(token)).await;
         match confirmed {
@@ -718,6 +719,15 @@ impl World {
             }
         }
         self.node.traffic.rest().await;
+        // A thread may be about to deliver.
+        let deadline = std::time::Instant::now() + disk::TELL_MAX;
+        let is_at_rest = || self.node.probe.durable_number() == self.node.probe.last_number();
+        while self.scenario.kind == Kind::Disk
+            && !is_at_rest()
+            && std::time::Instant::now() < deadline
+        {
+            std::thread::yield_now();
+        }
         self.model.lock().looked();
     }
 

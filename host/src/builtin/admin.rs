@@ -162,7 +162,8 @@ impl BuiltIn {
         max: usize,
     ) -> Result<Vec<Stored>, BrokerError> {
         let shared = &self.shared;
-        let end = shared.storage.durable_number() + 1;
+        // Also what was confirmed just now, and is being delivered.
+        let end = shared.storage.last_number() + 1;
         let mut from = shared.number_of(from).await?.unwrap_or(end);
         let mut found = Vec::new();
         while found.len() < max {
