@@ -945,7 +945,8 @@ impl Model {
         for publish in &self.places {
             let fact = &mut self.facts[*publish];
             if fact.fate == Fate::Unknown {
-                fact.fate = Fate::Refused;
+                // Its number may be given again.
+                (fact.fate, fact.number) = (Fate::Refused, None);
                 lost.insert(*publish);
             }
         }

@@ -719,6 +719,12 @@ impl World {
             }
         }
         self.node.traffic.rest().await;
+        self.wait_for_threads();
+        self.model.lock().looked();
+    }
+
+    /// Waits until what was published is delivered, where threads do that.
+    fn wait_for_threads(&self) {
         // A thread may be about to deliver.
         let deadline = std::time::Instant::now() + disk::TELL_MAX;
         let is_at_rest = || self.node.probe.durable_number() == self.node.probe.last_number();
@@ -728,7 +734,6 @@ impl World {
         {
             std::thread::yield_now();
         }
-        self.model.lock().looked();
     }
 
     /// `trimmed`: everything was trimmed, after this time.
@@ -969,6 +974,7 @@ impl World {
         let deadline = Instant::now() + LONG;
         while self.check().is_ok() {
             tokio::time::sleep(Duration::from_millis(700)).await;
+            self.wait_for_threads();
             self.settle_down().await;
             let mut moved = false;
             for index in 0..self.hands.len() {
