@@ -879,14 +879,14 @@ impl Model {
         for fact in self.facts.iter_mut().filter(|fact| filter.matches(&fact.topic)) {
             fact.may_be_gone |= before(fact.place);
         }
-        let facts = &self.facts;
+        let (facts, is_durable) = (&self.facts, self.is_durable);
         for sub in self.subs.values_mut() {
             sub.entries.retain(|place, entry| {
                 let meant = filter.matches(&facts[entry.publish].topic) && *place < since;
                 let in_hand = matches!(entry.state, EntryState::Out(..));
                 // At qos 0 nobody knows when it is kept.
-                let under_way =
-                    facts[entry.publish].fate == Fate::Handed || entry.qos == Qos::AtMostOnce;
+                let under_way = facts[entry.publish].fate == Fate::Handed
+                    || is_durable && entry.qos == Qos::AtMostOnce;
                 entry.is_optional |= meant;
                 !meant || in_hand || under_way
             });

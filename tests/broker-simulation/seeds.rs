@@ -70,13 +70,13 @@ fn in_memory() {
 
 #[test]
 fn durable() {
-    hold(Kind::Plain, 0..400, &[]);
+    hold(Kind::Plain, 0..400, &["waited"]);
 }
 
 /// The real storage: threads and a file make it slow.
 #[test]
 fn on_disk() {
-    hold(Kind::Disk, 0..60, &["refused", "failures"]);
+    hold(Kind::Disk, 0..60, &["refused", "failures", "waited"]);
 }
 
 #[test]
