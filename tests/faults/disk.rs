@@ -40,9 +40,15 @@ async fn publish(storage: &DiskStorage, topic: &str, id: u64) -> Result<u64, Sto
 }
 
 async fn all(storage: &DiskStorage) -> Vec<Stored> {
-    let (mut found, mut from) = (Vec::new(), 1);
+    all_of(storage, "#", 1).await
+}
+
+/// What a store has of some topics from a number on.
+pub(crate) async fn all_of(storage: &DiskStorage, filter: &str, mut from: u64) -> Vec<Stored> {
+    let filter = TopicFilter::new(filter).unwrap();
+    let mut found = Vec::new();
     loop {
-        let which = Which::Range { filter: TopicFilter::new("#").unwrap(), from, end: None };
+        let which = Which::Range { filter: filter.clone(), from, end: None };
         let (reply, page) = oneshot::channel();
         let fetch = Fetch { which, events_max: 100, bytes_max: 1 << 20 };
         storage.fetch(fetch, Box::new(|page| reply.send(page).unwrap()));
