@@ -270,7 +270,12 @@ impl Model {
                 && other.fate == Fate::Kept
                 && other.time > since
         };
-        self.facts[..].iter().enumerate().filter(|(other, _)| *other != publish).find(same).map(|(n, _)| n)
+        self.facts[..]
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != publish)
+            .find(same)
+            .map(|(n, _)| n)
     }
 
     fn hand_to(&mut self, name: &str, publish: Publish, place: Place) {
@@ -303,12 +308,13 @@ impl Model {
                 entry.is_optional = true;
             }
         } else if !is_durable {
-            let (events, bytes) = load(sub.entries.values().filter(|entry| entry.is_stored()), &self.facts);
+            let (events, bytes) =
+                load(sub.entries.values().filter(|entry| entry.is_stored()), &self.facts);
             let (events_max, bytes_max) = bounds.of(fact);
-            let fits = events == 0
-                || events < events_max && bytes + fact.event.size() <= bytes_max;
+            let fits = events == 0 || events < events_max && bytes + fact.event.size() <= bytes_max;
             if !fits {
-                let text = format!("{name} has {events} events and {bytes} bytes, and gets {publish}");
+                let text =
+                    format!("{name} has {events} events and {bytes} bytes, and gets {publish}");
                 self.report(text);
                 return;
             }
@@ -353,11 +359,15 @@ impl Model {
                 }
                 self.facts[publish].fate = Fate::Refused;
             }
-            (None, other) => self.report(format!("event {publish} was confirmed, and is {other:?}")),
+            (None, other) => {
+                self.report(format!("event {publish} was confirmed, and is {other:?}"))
+            }
             (Some(_), Fate::Waiting) => self.facts[publish].fate = Fate::Refused,
             (Some(_), Fate::Refused | Fate::Unknown) => {}
             (Some(error), other) => {
-                self.report(format!("event {publish} is {other:?}, but its publisher heard: {error}"));
+                self.report(format!(
+                    "event {publish} is {other:?}, but its publisher heard: {error}"
+                ));
             }
         }
     }
@@ -372,9 +382,10 @@ impl Model {
                 || !self.facts[..publish].iter().any(|other| {
                     !other.is_answered && other.event.identity() == fact.event.identity()
                 });
-            let wanting = self.subs.values().filter(|sub| {
-                Self::wants(sub, fact) && fact.qos.min(sub.qos) > Qos::AtMostOnce
-            });
+            let wanting = self
+                .subs
+                .values()
+                .filter(|sub| Self::wants(sub, fact) && fact.qos.min(sub.qos) > Qos::AtMostOnce);
             let has_room = |sub: &Sub| {
                 let live = sub.entries.values().filter(|entry| entry.qos > Qos::AtMostOnce);
                 let (events, bytes) = load(live, &self.facts);
@@ -433,7 +444,8 @@ impl Model {
             let has_time = self.is_durable
                 || fact.is_kept && !fact.may_be_gone
                 || !matches!(from, From::Time(_));
-            let (is_included, is_sure) = match from.includes(place, fact, sub).filter(|_| has_time) {
+            let (is_included, is_sure) = match from.includes(place, fact, sub).filter(|_| has_time)
+            {
                 Some(false) if place >= since => (true, false),
                 Some(is_included) => (is_included, true),
                 None => (true, false),
@@ -468,7 +480,9 @@ impl Model {
         if let Err(what) = self.check_taken(id, incoming) {
             let (data, attempt) = (publish_of(&incoming.event), incoming.attempt);
             let sub = &self.members[&id].sub;
-            self.report(format!("member {id} of {sub} got event {data:?}, attempt {attempt:?}: {what}"));
+            self.report(format!(
+                "member {id} of {sub} got event {data:?}, attempt {attempt:?}: {what}"
+            ));
         }
     }
 
@@ -477,7 +491,10 @@ impl Model {
         let publish = publish_of(&incoming.event).ok_or("nobody published it")?;
         let fact = self.facts.get(publish).ok_or("nobody published it")?;
         if *incoming.event != *fact.event || incoming.topic != fact.topic {
-            return Err(format!("it is not what was published: {:?} to {:?}", fact.event, fact.topic));
+            return Err(format!(
+                "it is not what was published: {:?} to {:?}",
+                fact.event, fact.topic
+            ));
         }
         if member.has_stopped {
             return Err("the member has stopped".into());
@@ -530,7 +547,8 @@ impl Model {
     }
 
     fn give(&mut self, id: MemberId, place: Place, incoming: &Incoming, qos: Qos) {
-        let Some(sub) = self.members.get(&id).and_then(|member| self.subs.get_mut(&member.sub)) else {
+        let Some(sub) = self.members.get(&id).and_then(|member| self.subs.get_mut(&member.sub))
+        else {
             return;
         };
         if sub.entries[&place].state == EntryState::Fresh {
@@ -563,13 +581,17 @@ impl Model {
         let Some(sub) = self.members.get(&id).and_then(|member| self.subs.get(&member.sub)) else {
             return (0, 0);
         };
-        let out = sub.entries.values().filter(|entry| matches!(entry.state, EntryState::Out(by, _) if by == id));
+        let out = sub
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.state, EntryState::Out(by, _) if by == id));
         load(out, &self.facts)
     }
 
     /// Whether all members of a group together may have one more.
     fn group_has_room(&self, name: &str) -> bool {
-        let members = self.members.values().filter(|member| member.sub == name && !member.has_stopped);
+        let members =
+            self.members.values().filter(|member| member.sub == name && !member.has_stopped);
         let most = members.filter_map(|member| member.group_max_in_flight).min();
         let entries = self.subs.get(name).map(|sub| sub.entries.values());
         let out = entries.into_iter().flatten();
@@ -581,7 +603,8 @@ impl Model {
     fn out(&mut self, id: MemberId, token: Token) -> Option<(&mut Entry, Order)> {
         let sub = self.subs.get_mut(&self.members.get(&id)?.sub)?;
         let order = sub.order.clone();
-        let found = sub.entries.values_mut().find(|entry| entry.state == EntryState::Out(id, token));
+        let found =
+            sub.entries.values_mut().find(|entry| entry.state == EntryState::Out(id, token));
         found.map(|entry| (entry, order))
     }
 
@@ -652,7 +675,8 @@ impl Model {
         let (perhaps, open): (Vec<_>, Vec<_>) = waiting
             .map(|(place, entry)| (*place, entry))
             .partition(|(_, entry)| entry.is_optional || entry.qos == Qos::AtMostOnce);
-        let places = |entries: Vec<(Place, &Entry)>| entries.into_iter().map(|(at, _)| at).collect();
+        let places =
+            |entries: Vec<(Place, &Entry)>| entries.into_iter().map(|(at, _)| at).collect();
         let (open, perhaps) = (places(open), places(perhaps));
         Some(Snap { plan: sub.plan.clone(), open, perhaps, end: self.places.len() })
     }
@@ -694,7 +718,9 @@ impl Model {
             && self.group_has_room(&member.sub)
         {
             let (name, publish) = (&member.sub, entry.publish);
-            let text = format!("member {id} of {name} waits, and event {publish} (place {place}) is there");
+            let text = format!(
+                "member {id} of {name} waits, and event {publish} (place {place}) is there"
+            );
             self.report(text);
         }
     }
@@ -709,7 +735,10 @@ impl Model {
             let waits = entry.is_some_and(|entry| {
                 entry.waits() && entry.qos > Qos::AtMostOnce && (upper || !entry.is_optional)
             });
-            waits || upper && sub.plan.filter.matches(&fact.topic) && place >= sub.next(self.places.len())
+            waits
+                || upper
+                    && sub.plan.filter.matches(&fact.topic)
+                    && place >= sub.next(self.places.len())
         };
         let in_snapshot = |snap: &Snap| {
             let matches = snap.plan.filter.matches(&fact.topic);
@@ -767,7 +796,12 @@ impl Model {
 
     /// Compares what is stored with what must be and may be. `exactly`: everything
     /// was trimmed just now.
-    pub(crate) fn check_stored(&mut self, found: &BTreeMap<u64, Publish>, now: SystemTime, exactly: bool) {
+    pub(crate) fn check_stored(
+        &mut self,
+        found: &BTreeMap<u64, Publish>,
+        now: SystemTime,
+        exactly: bool,
+    ) {
         let found: BTreeSet<Publish> = found.values().copied().collect();
         let mut wrong = Vec::new();
         for (place, publish) in self.places.iter().enumerate() {
@@ -922,9 +956,10 @@ impl Entry {
 impl Sub {
     /// The first place that was never handed out.
     fn next(&self, end: Place) -> Place {
-        let fresh = self.entries.iter().find(|(_, entry)| {
-            entry.state == EntryState::Fresh && entry.qos > Qos::AtMostOnce
-        });
+        let fresh = self
+            .entries
+            .iter()
+            .find(|(_, entry)| entry.state == EntryState::Fresh && entry.qos > Qos::AtMostOnce);
         fresh.map_or(end, |(place, _)| *place)
     }
 
@@ -952,7 +987,8 @@ impl Sub {
     /// Where there is an order, what was given back comes first.
     fn keeps_order(&self, place: Place) -> Result<(), String> {
         let mut before = self.entries.range(..place).map(|(_, entry)| entry);
-        let back = before.find(|entry| matches!(entry.state, EntryState::Back(_)) && !entry.is_optional);
+        let back =
+            before.find(|entry| matches!(entry.state, EntryState::Back(_)) && !entry.is_optional);
         match back {
             Some(entry) if self.order != Order::None && self.plan.group.is_none() => {
                 Err(format!("event {} was given back, and comes before it", entry.publish))
@@ -1027,9 +1063,9 @@ impl From<'_> {
 }
 
 fn load<'a>(entries: impl Iterator<Item = &'a Entry>, facts: &[Fact]) -> (usize, usize) {
-    entries
-        .filter(|entry| entry.waits())
-        .fold((0, 0), |(events, bytes), entry| (events + 1, bytes + facts[entry.publish].event.size()))
+    entries.filter(|entry| entry.waits()).fold((0, 0), |(events, bytes), entry| {
+        (events + 1, bytes + facts[entry.publish].event.size())
+    })
 }
 
 /// The publish that an event belongs to.

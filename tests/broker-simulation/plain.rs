@@ -294,11 +294,12 @@ impl Kept {
             newer_bytes += stored.event.size() as u64;
             let needed = stored.number >= trim.needed_from || trim.needed.contains(&stored.number);
             let age = trim.now.duration_since(stored.time).unwrap_or_default();
-            let retained = trim.retention.is_some_and(|Retention { age: oldest, events, bytes }| {
-                oldest.is_none_or(|oldest| age <= oldest)
-                    && events.is_none_or(|most| newer_events <= most)
-                    && bytes.is_none_or(|most| newer_bytes <= most)
-            });
+            let retained =
+                trim.retention.is_some_and(|Retention { age: oldest, events, bytes }| {
+                    oldest.is_none_or(|oldest| age <= oldest)
+                        && events.is_none_or(|most| newer_events <= most)
+                        && bytes.is_none_or(|most| newer_bytes <= most)
+                });
             if !needed && !retained {
                 gone.push((stored.number, stored.event.size() as u64));
             }

@@ -87,7 +87,10 @@ impl Plant {
             Self::ForgetsWhatWasPublished => contents.once.clear(),
             Self::ForgetsSnapshots => contents.snapshots.clear(),
             Self::ForgetsFilters => {
-                contents.subscriptions.iter_mut().for_each(|(record, _)| record.event_filter = None);
+                contents
+                    .subscriptions
+                    .iter_mut()
+                    .for_each(|(record, _)| record.event_filter = None);
             }
             _ => {}
         }

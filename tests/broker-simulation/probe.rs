@@ -92,8 +92,7 @@ pub(crate) struct Probe {
 impl Probe {
     /// Whether a planted fault shows this time: every so many times.
     fn shows(&self, plant: Plant, each: u64) -> bool {
-        self.plant == Some(plant)
-            && self.count.fetch_add(1, Ordering::Relaxed).is_multiple_of(each)
+        self.plant == Some(plant) && self.count.fetch_add(1, Ordering::Relaxed).is_multiple_of(each)
     }
 
     async fn ask<T>(

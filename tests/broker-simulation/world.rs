@@ -18,9 +18,7 @@ use wasi_pubsub::backends::memory::MemoryStorage;
 use wasi_pubsub::broker::driver::{
     Connection, Incoming, Parting, Ready, Settlement, Source, SubscribeRequest, Token,
 };
-use wasi_pubsub::broker::{
-    BrokerError, Budget, EventFilter, Qos, Share, Start, TopicFilter,
-};
+use wasi_pubsub::broker::{BrokerError, Budget, EventFilter, Qos, Share, Start, TopicFilter};
 use wasi_pubsub::builtin::storage::Storage;
 use wasi_pubsub::builtin::{BuiltIn, Clock, SeekTo, Settings};
 
@@ -319,7 +317,9 @@ impl World {
         }
         self.members += 1;
         let id = self.members;
-        self.say(|| format!("member {id} of {name} at {qos} begins with {start:?} (new: {is_new})"));
+        self.say(|| {
+            format!("member {id} of {name} at {qos} begins with {start:?} (new: {is_new})")
+        });
         let since = self.model.lock().places.len();
         let opened = self.within("to subscribe", self.node.broker.subscribe(request)).await;
         let Some(source) = opened else { return };
@@ -429,7 +429,8 @@ impl World {
             self.model.lock().acknowledged(id, token);
             hand.source.settle(token, Settlement::Ack);
         } else {
-            let delay = if roll.is_multiple_of(2) { Duration::ZERO } else { Duration::from_millis(millis) };
+            let delay =
+                if roll.is_multiple_of(2) { Duration::ZERO } else { Duration::from_millis(millis) };
             self.trace.step(|| format!("member {id} returns {publish} for {delay:?} ({charged})"));
             self.model.lock().returned(id, token, delay, charged);
             hand.source.settle(token, Settlement::Return { delay, charged });
@@ -442,9 +443,12 @@ impl World {
         let hand = &self.hands[hand];
         let Some(token) = hand.over.last().copied() else { return };
         let (source, name) = (hand.source.clone(), hand.plan.name());
-        let at_qos_2 = self.model.lock().members.get(&hand.id).is_some_and(|member| {
-            member.qos == Qos::EffectivelyOnce
-        });
+        let at_qos_2 = self
+            .model
+            .lock()
+            .members
+            .get(&hand.id)
+            .is_some_and(|member| member.qos == Qos::EffectivelyOnce);
         let done = self.model.lock().done(&name);
         self.say(|| format!("{name} waits for the confirmation of {done:?}"));
         // A lease that was over is refused; what was settled in time is confirmed.
@@ -671,7 +675,8 @@ impl World {
     async fn check_stored(&mut self, exactly: bool) {
         // While some are under way, it is of no use.
         self.node.traffic.rest().await;
-        let before = self.model.lock().facts.iter().filter(|fact| fact.fate == Fate::Handed).count();
+        let before =
+            self.model.lock().facts.iter().filter(|fact| fact.fate == Fate::Handed).count();
         self.model.lock().sweep((self.clock)());
         if let Some(found) = self.stored().await
             && !self.is_failing
@@ -693,8 +698,10 @@ impl World {
             *events += 1;
             *bytes += fact.event.size() as u64;
         }
-        let mut topics: Vec<_> =
-            topics.iter().map(|stats| (stats.topic.as_str(), (stats.events, stats.bytes))).collect();
+        let mut topics: Vec<_> = topics
+            .iter()
+            .map(|stats| (stats.topic.as_str(), (stats.events, stats.bytes)))
+            .collect();
         topics.sort_unstable();
         let right = expected.into_iter().eq(topics.iter().copied());
         drop(model);
@@ -770,9 +777,8 @@ impl World {
         let found: Vec<_> = infos.iter().map(|info| info.name.as_str()).collect();
         let expected: Vec<_> = model.subs.keys().map(String::as_str).collect();
         let differs = found != expected;
-        let mut wrong = differs.then(|| {
-            format!("the subscriptions are {found:?}, and should be {expected:?}")
-        });
+        let mut wrong =
+            differs.then(|| format!("the subscriptions are {found:?}, and should be {expected:?}"));
         for (info, (name, sub)) in infos.iter().zip(&model.subs).filter(|_| !differs) {
             let members = model.members.values().filter(|m| m.sub == *name && !m.has_stopped);
             let right = info.filter == sub.plan.filter
@@ -905,7 +911,11 @@ impl World {
             let expected = model.subs.get(&hand.plan.name()).map_or(0, |sub| sub.dropped);
             drop(model);
             if self.scenario.kind == Kind::Memory && hand.source.dropped() > expected {
-                self.report(format!("{} dropped {}, {expected} at most", hand.plan.name(), hand.source.dropped()));
+                self.report(format!(
+                    "{} dropped {}, {expected} at most",
+                    hand.plan.name(),
+                    hand.source.dropped()
+                ));
             }
         }
     }

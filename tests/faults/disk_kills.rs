@@ -212,9 +212,8 @@ impl Ledger {
     /// Everything that was confirmed has come to every subscription.
     fn assert_nothing_lost(&self) {
         for subscription in ["exact", "least", "shared"] {
-            let has_come = |id: &&String| {
-                self.taken.contains_key(&(subscription.to_owned(), (*id).clone()))
-            };
+            let has_come =
+                |id: &&String| self.taken.contains_key(&(subscription.to_owned(), (*id).clone()));
             let lost: Vec<_> = self.confirmed.iter().filter(|id| !has_come(id)).collect();
             assert!(lost.is_empty(), "{}: `{subscription}` has not got {lost:?}", self.words);
         }

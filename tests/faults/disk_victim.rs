@@ -35,11 +35,8 @@ async fn main() {
     let mut args = std::env::args().skip(1);
     let path = PathBuf::from(args.next().expect("the store"));
     let seed = args.next().expect("a seed, or `drain`");
-    let settings = DiskSettings {
-        path,
-        max_bytes: MAX_BYTES,
-        subscription_expiry: SUBSCRIPTION_EXPIRY,
-    };
+    let settings =
+        DiskSettings { path, max_bytes: MAX_BYTES, subscription_expiry: SUBSCRIPTION_EXPIRY };
     let built_in = settings.open_broker().expect("the store opens");
     let broker = Broker::new("victim", built_in.clone(), Limits::default());
     broker.set_retention(vec![RetentionRule {
@@ -129,9 +126,8 @@ async fn drain(broker: &Broker, built_in: &BuiltIn) {
     let topics = built_in.topics().await.expect("the topics");
     let last = topics.iter().map(|topic| topic.last.0).max().unwrap_or(0);
     let is_left = || {
-        let is_busy = |one: &SubscriptionInfo| {
-            one.next <= last || one.queued > 0 || one.unsettled > 0
-        };
+        let is_busy =
+            |one: &SubscriptionInfo| one.next <= last || one.queued > 0 || one.unsettled > 0;
         built_in.subscriptions().iter().any(is_busy)
     };
     while is_left() {

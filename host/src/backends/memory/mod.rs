@@ -13,7 +13,6 @@ use crate::builtin::BuiltIn;
 pub use crate::builtin::Settings;
 use std::sync::Arc;
 
-
 /// The most that topics remember together, in bytes: the oldest goes first.
 pub const RETAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
