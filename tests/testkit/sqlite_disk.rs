@@ -40,7 +40,10 @@ struct Notes {
 }
 
 enum Operation {
-    Write { at: usize, bytes: Vec<u8> },
+    Write {
+        at: usize,
+        bytes: Vec<u8>,
+    },
     Truncate(usize),
     Sync,
     /// A sync that failed: the system has given up what was not synced, and will not
