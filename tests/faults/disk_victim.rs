@@ -100,7 +100,7 @@ async fn publish(broker: Arc<Broker>, publisher: u64, next: u64, seed: u64) {
 fn plan(publisher: u64) -> (Topic, Qos) {
     let root = if publisher % 4 < 2 { "kept" } else { "passing" };
     let topic = Topic::new(&format!("{root}/{}", publisher / 4)).unwrap();
-    (topic, if publisher % 2 == 0 { Qos::EffectivelyOnce } else { Qos::AtLeastOnce })
+    (topic, if publisher.is_multiple_of(2) { Qos::EffectivelyOnce } else { Qos::AtLeastOnce })
 }
 
 /// Takes and acknowledges. Several are in hand at a time.

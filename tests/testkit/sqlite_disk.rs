@@ -71,7 +71,7 @@ struct OpenFile {
     base: ffi::sqlite3_file,
     disk: &'static SqliteDisk,
     /// Without: a temporary file, of which no notes are taken.
-    name: Option<Box<String>>,
+    name: Option<String>,
     real: *mut ffi::sqlite3_file,
 }
 
@@ -263,7 +263,7 @@ unsafe extern "C" fn open(
             return opened;
         }
         let name = (flags & NOTED != 0 && !name.is_null())
-            .then(|| Box::new(CStr::from_ptr(name).to_string_lossy().into_owned()));
+            .then(|| CStr::from_ptr(name).to_string_lossy().into_owned());
         let base = ffi::sqlite3_file { pMethods: &raw const METHODS };
         file.cast::<OpenFile>().write(OpenFile { base, disk, name, real });
     }
@@ -296,7 +296,7 @@ impl OpenFile {
 
     fn note(&self, operation: impl FnOnce() -> Operation) {
         if let Some(name) = &self.name {
-            self.disk.notes().operations.push(((**name).clone(), operation()));
+            self.disk.notes().operations.push((name.clone(), operation()));
         }
     }
 
