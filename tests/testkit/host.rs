@@ -100,6 +100,24 @@ impl HostCommand {
         self
     }
 
+    /// Has it started by another program, which ends by executing what its last
+    /// arguments say.
+    #[must_use]
+    pub fn started_by(self, program: &[&str]) -> Self {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        Self { command, text: self.text }
+    }
+
     /// Starts it, with this text as its standard input.
     ///
     /// # Panics
