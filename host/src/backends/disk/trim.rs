@@ -88,9 +88,8 @@ impl Piece {
                 let (number, size, time): (u64, u64, _) =
                     (row.get(0)?, row.get(1)?, from_millis(row.get(2)?));
                 // What follows is kept too, and need not be read.
-                is_kept = trim
-                    .retention
-                    .is_some_and(|retention| self.is_kept(retention, time, trim.now));
+                is_kept =
+                    trim.retention.is_some_and(|retention| self.is_kept(retention, time, trim.now));
                 if is_kept {
                     break;
                 }
