@@ -131,18 +131,6 @@ path = "nowhere.wasm"
 }
 
 #[tokio::test]
-async fn what_later_versions_bring_is_refused_by_name() {
-    let scene = Scene::memory();
-    Jobs { binding: "start = \"earliest\"", ..Jobs::default() }.write(&scene);
-    let text = failed(&scene, &["check"], 2).await;
-    assert!(text.contains("not in this version yet"), "{text}");
-    let scene = Scene::memory();
-    let binding = "order = \"none\"\nstart = \"new\"";
-    Jobs { binding, ..Jobs::default() }.write(&scene);
-    assert_eq!(call(&scene, &["check"]).await.code, Some(0));
-}
-
-#[tokio::test]
 async fn a_function_that_no_binding_serves() {
     let scene = Scene::memory();
     scene.write(

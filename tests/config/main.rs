@@ -35,7 +35,7 @@ kinds! {
     BadTopic BadName BadValue BadFilter BadVariable UnsetVariable BadFile UnknownBackend BackendNotBuilt
     BackendLater DuplicateId DuplicateComponent Conflict Requires GroupWithTopic
     DeadLetterLoop NothingAfterAttempts OtherCapability QosTooHigh NoQueues NoOrderedQueues
-    NoReplay NoGroupLimits SharedOrderedQueue QueueDiffers SubscriptionNameTaken NameOfSeveral
+    NoReplay NoGroupLimits SharedOrderedQueue QueueDiffers StoreDiffers SubscriptionNameTaken NameOfSeveral
     UnknownComponent
     BadComponent ForeignImport NothingToRun NeverPushed NotServed NoHandler NotAHandler NotAPuller
     AmbiguousPublish DuplicateSubscription

@@ -19,6 +19,7 @@ mod reload;
 mod restarts;
 mod sandbox;
 mod service;
+mod stores;
 mod support;
 mod telemetry;
 mod verdicts;

@@ -12,7 +12,7 @@ use super::storage::{
 };
 use super::timer::Timer;
 use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
-use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, Topic};
+use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, StoreBounds, Topic};
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) activity: Arc<Activity>,
     /// Tells publishers that something was deleted.
     pub(super) trimmed: Notify,
+    /// How long a durable subscription stays without a subscriber.
+    pub(super) subscription_expiry: Mutex<Option<Duration>>,
     last_id: AtomicU64,
 }
 
@@ -92,6 +94,7 @@ impl BuiltIn {
         let snapshots = snapshots.into_iter().map(|record| Snapshot { record, unkept: Vec::new() });
         let shared = Shared {
             once: Once::new(settings.publish_once_window, once),
+            subscription_expiry: Mutex::new(settings.subscription_expiry),
             settings: Arc::new(settings),
             storage,
             routes: RwLock::new(Routes { pinned, ..Routes::default() }),
@@ -174,6 +177,12 @@ impl Connection for BuiltIn {
         self.shared.activity.note();
     }
 
+    fn set_store_bounds(&self, bounds: StoreBounds) {
+        self.shared.storage.set_bytes_max(bounds.bytes_max);
+        *self.shared.subscription_expiry.lock() = Some(bounds.subscription_expiry);
+        self.shared.activity.note();
+    }
+
     async fn close(&self, _grace: Duration) {
         self.shared.close().await;
     }
@@ -251,7 +260,7 @@ impl Shared {
             not_from: queue.not_from(),
             created: queue.created,
             used: *queue.used.lock(),
-            expiry: self.settings.subscription_expiry,
+            expiry: *self.subscription_expiry.lock(),
         }
     }
 

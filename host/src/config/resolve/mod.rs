@@ -8,6 +8,7 @@ mod plan;
 mod publish;
 mod pulls;
 mod queues;
+mod stores;
 
 pub use grants::{Grants, Route, RouteError};
 pub use plan::{BrokerPlan, ComponentFacts, ComponentPlan, Plan, SubscriptionPlan};
@@ -30,6 +31,7 @@ pub fn resolve(config: &Config, components: &[ComponentFacts]) -> Result<Plan, E
     let mut errors: Vec<Error> = Vec::new();
     check::scopes(&join, &mut errors);
     queues::shared(&join, &mut errors);
+    stores::shared(&join, &mut errors);
     check::components(&join, &mut errors);
     publish::ambiguous(&join, &mut errors);
     let notes = check::notes(&join);
