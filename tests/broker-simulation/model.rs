@@ -396,7 +396,7 @@ impl Model {
                 || !self.facts[..publish].iter().any(|other| {
                     !other.is_answered && other.event.identity() == fact.event.identity()
                 });
-            let wanting = self
+            let mut wanting = self
                 .subs
                 .values()
                 .filter(|sub| Self::wants(sub, fact) && fact.qos.min(sub.qos) > Qos::AtMostOnce);
@@ -407,7 +407,7 @@ impl Model {
                 events == 0 || events < events_max && bytes + fact.event.size() <= bytes_max
             };
             (fact.fate == Fate::Waiting && !fact.is_answered && is_first)
-                .then(|| wanting.fold(true, |all, sub| all && has_room(sub)))
+                .then(|| wanting.all(has_room))
         };
         let found: Vec<_> =
             self.facts.iter().enumerate().map(|(n, fact)| (n, waits((n, fact)))).collect();

@@ -625,10 +625,8 @@ impl World {
         let made = self.within("to make a snapshot", made).await;
         let mut model = self.model.lock();
         model.seen.snapshots += 1;
-        match (made, snap) {
-            (Some(()), Some(snap)) => drop(model.snapshots.insert(name, snap)),
-            // It is as it was.
-            _ => {}
+        if let (Some(()), Some(snap)) = (made, snap) {
+            model.snapshots.insert(name, snap);
         }
     }
 
@@ -710,12 +708,14 @@ impl World {
             let all = self.node.broker.subscriptions();
             all.into_iter().map(|info| (info.name, info.next)).collect()
         };
-        let mut before = places();
-        while self.scenario.kind != Kind::Memory {
-            tokio::time::sleep(STILL).await;
-            let now = places();
-            if std::mem::replace(&mut before, now) == before {
-                break;
+        if self.scenario.kind != Kind::Memory {
+            let mut before = places();
+            loop {
+                tokio::time::sleep(STILL).await;
+                let now = places();
+                if std::mem::replace(&mut before, now) == before {
+                    break;
+                }
             }
         }
         self.node.traffic.rest().await;

@@ -2,7 +2,7 @@
 
 use crate::components::COMMAND;
 use crate::support::{Jobs, Scene};
-use crate::{call, done, failed};
+use crate::{done, failed};
 
 #[tokio::test]
 async fn a_good_configuration_is_summed_up() {

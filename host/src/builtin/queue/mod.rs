@@ -4,6 +4,7 @@ mod backlog;
 mod entry;
 mod fetching;
 mod lanes;
+mod load;
 mod member;
 mod place;
 mod state;

@@ -3,6 +3,7 @@
 use super::backlog::Backlog;
 use super::entry::{Delayed, Entry};
 use super::lanes::Lanes;
+use super::load::Load;
 use super::member::{Member, Told};
 use super::unsettled::Unsettled;
 use crate::broker::driver::{Incoming, Token};
@@ -72,12 +73,6 @@ pub(super) struct State {
     pub(super) live_from: u64,
     /// Before this number, those of all qos: it had no subscriber of a higher one.
     pub(super) live_to: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Load {
-    events: usize,
-    bytes: usize,
 }
 
 impl State {
@@ -493,21 +488,5 @@ impl State {
     pub(super) fn all(&mut self) -> Told {
         self.hungry = false;
         self.members.clone()
-    }
-}
-
-impl Load {
-    fn fits(self, size: usize, events_max: usize, bytes_max: usize) -> bool {
-        self.events == 0 || self.events < events_max && self.bytes.saturating_add(size) <= bytes_max
-    }
-
-    fn add(&mut self, size: usize) {
-        self.events += 1;
-        self.bytes += size;
-    }
-
-    fn remove(&mut self, size: usize) {
-        self.events = self.events.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(size);
     }
 }
