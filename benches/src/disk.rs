@@ -1,44 +1,51 @@
-//! Durable publishes through the storage of pubsub.disk, beside a raw file that gets
-//! as many records in one write and one fdatasync.
+//! Durable publishes through pubsub.disk, beside a raw file that gets as many bytes of
+//! data in one write and one fdatasync, on the same file system.
+//!
+//! `waits`: a subscription without a subscriber, for which everything is kept. `queue`:
+//! a subscriber takes everything meanwhile and acknowledges it, and what is over is
+//! deleted. Publishers publish one event after the other, each when the one before is
+//! durable; they are answered before the next commit, so that a batch has one event of
+//! each at most.
 
-use anyhow::{Context as _, bail};
+use crate::measure::{median, ratios};
+use crate::takers::{Taker, event, request};
+use anyhow::Result;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use wasi_pubsub::backends::disk::{DiskStorage, Options};
-use wasi_pubsub::broker::{Event, Qos, Topic, TopicFilter};
-use wasi_pubsub::builtin::Publication;
-use wasi_pubsub::builtin::storage::{Appended, Fetch, Page, Storage, Which};
+use wasi_pubsub::broker::driver::Connection;
+use wasi_pubsub::broker::{Event, Qos, Topic};
+use wasi_pubsub::builtin::{BuiltIn, Settings};
 
-/// How often the two take turns, so that both meet the same disk.
-const TURNS: u32 = 3;
+/// How often they take turns, so that all meet the same disk.
+const TURNS: u32 = 5;
+const TOPICS: usize = 10;
 
-/// What one turn found.
+/// What the turns of one found.
 #[derive(Default)]
 struct Found {
-    events: u64,
-    took: Duration,
-    latencies: Vec<Duration>,
+    rates: Vec<f64>,
+    /// In seconds: the median of each turn.
+    latencies: Vec<f64>,
 }
 
 impl Found {
-    fn add(&mut self, other: Found) {
-        self.events += other.events;
-        self.took += other.took;
-        self.latencies.extend(other.latencies);
+    fn add(&mut self, events: usize, took: Duration, latencies: Vec<Duration>) {
+        self.rates.push(events as f64 / took.as_secs_f64());
+        self.latencies.push(median(latencies.iter().map(Duration::as_secs_f64)));
     }
 
-    fn rate(&self) -> f64 {
-        self.events as f64 / self.took.as_secs_f64()
-    }
-
-    fn median(&mut self) -> Duration {
-        self.latencies.sort_unstable();
-        self.latencies.get(self.latencies.len() / 2).copied().unwrap_or_default()
+    fn report(&self, raw: &Self) -> String {
+        let rate = median(self.rates.iter().copied());
+        let latency = median(self.latencies.iter().copied()) * 1e3;
+        let (of_rates, of_latencies) =
+            (ratios(&self.rates, &raw.rates), ratios(&self.latencies, &raw.latencies));
+        format!("{rate:8.0}/s {of_rates:4.2} {latency:6.2} ms {of_latencies:4.2}")
     }
 }
 
@@ -48,185 +55,95 @@ pub(crate) async fn run(
     publishers: &[usize],
     bytes: &[usize],
     turn: Duration,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     std::fs::create_dir_all(folder)?;
-    println!("publishers  bytes     raw/s  latency   store/s  latency  ratio");
+    println!("median of {TURNS} turns of {turn:?}: events, and latency; each one to the raw file");
+    println!("publishers  bytes  {:29} {:29} {:29}", "raw file", "waits", "queue");
     for &bytes in bytes {
         for &publishers in publishers {
-            let (mut raw, mut store) = (Found::default(), Found::default());
+            let mut found: [Found; 3] = Default::default();
             for _ in 0..TURNS {
-                raw.add(raw_file(folder, publishers, bytes, turn)?);
-                store.add(storage(folder, publishers, bytes, turn).await?);
+                raw_file(folder, publishers, bytes, turn, &mut found[0])?;
+                store(folder, publishers, bytes, turn, false, &mut found[1]).await?;
+                store(folder, publishers, bytes, turn, true, &mut found[2]).await?;
             }
-            println!(
-                "{publishers:10} {bytes:6} {:9.0} {:8.2?} {:9.0} {:8.2?} {:6.2}",
-                raw.rate(),
-                raw.median(),
-                store.rate(),
-                store.median(),
-                store.rate() / raw.rate(),
-            );
+            let cells: Vec<_> = found.iter().map(|one| one.report(&found[0])).collect();
+            println!("{publishers:10} {bytes:6}  {}", cells.join("  "));
         }
     }
     Ok(())
 }
 
 /// One write and one fdatasync for each batch.
-fn raw_file(folder: &Path, batch: usize, bytes: usize, turn: Duration) -> anyhow::Result<Found> {
-    let path = folder.join("raw");
-    let mut file = File::create(&path)?;
+fn raw_file(
+    folder: &Path,
+    batch: usize,
+    bytes: usize,
+    turn: Duration,
+    found: &mut Found,
+) -> Result<()> {
+    let mut file = tempfile::tempfile_in(folder)?;
     let records = vec![b'x'; bytes * batch];
-    let mut found = Found::default();
+    let mut latencies = Vec::new();
     let began = Instant::now();
     while began.elapsed() < turn {
         let one = Instant::now();
         file.write_all(&records)?;
-        file.sync_data()?;
-        found.latencies.push(one.elapsed());
-        found.events += batch as u64;
+        File::sync_data(&file)?;
+        latencies.push(one.elapsed());
     }
-    found.took = began.elapsed();
-    drop(file);
-    std::fs::remove_file(path)?;
-    Ok(found)
+    found.add(latencies.len() * batch, began.elapsed(), latencies);
+    Ok(())
 }
 
 /// Publishers that each publish one event after the other.
-async fn storage(
+async fn store(
     folder: &Path,
     publishers: usize,
     bytes: usize,
     turn: Duration,
-) -> anyhow::Result<Found> {
+    is_taken: bool,
+    found: &mut Found,
+) -> Result<()> {
     let folder = tempfile::tempdir_in(folder)?;
-    let storage =
-        Arc::new(DiskStorage::open(folder.path().join("events.db"), &Options::default())?);
+    let storage = DiskStorage::open(folder.path().join("events.db"), &Options::default())?;
+    let connection = BuiltIn::open(Arc::new(storage), Settings::default())?;
+    let mut taker = Taker::open(&*connection, request("bench", "bench/#")?).await?;
+    let taking = is_taken
+        .then(|| tokio::spawn(async move { taker.take_all(u64::MAX, |_| {}).await.map(drop) }));
     let is_over = Arc::new(AtomicBool::new(false));
     let data = Bytes::from(vec![b'x'; bytes]);
     let began = Instant::now();
     let tasks: Vec<_> = (0..publishers)
         .map(|publisher| {
-            let (storage, is_over, data) = (storage.clone(), is_over.clone(), data.clone());
+            let (connection, is_over, data) = (connection.clone(), is_over.clone(), data.clone());
             tokio::spawn(async move {
-                let topic = Topic::new(&format!("bench/{}", publisher % 10))?;
-                let mut found = Found::default();
+                let topic = Topic::new(&format!("bench/{}", publisher % TOPICS))?;
+                let mut latencies = Vec::new();
                 while !is_over.load(Ordering::Relaxed) {
+                    let event = Event { data: data.clone(), ..event(latencies.len() as u64, &[]) };
                     let one = Instant::now();
-                    publish(&storage, &topic, data.clone(), found.events).await?;
-                    found.latencies.push(one.elapsed());
-                    found.events += 1;
+                    connection.publish(&topic, Arc::new(event), Qos::AtLeastOnce, None).await?;
+                    latencies.push(one.elapsed());
                 }
-                anyhow::Ok(found)
+                anyhow::Ok(latencies)
             })
         })
         .collect();
     tokio::time::sleep(turn).await;
     is_over.store(true, Ordering::Relaxed);
-    let mut all = Found::default();
+    let mut latencies = Vec::new();
     for task in tasks {
-        all.add(task.await??);
+        latencies.extend(task.await??);
     }
-    all.took = began.elapsed();
-    storage.close().await;
-    Ok(all)
-}
-
-async fn publish(storage: &DiskStorage, topic: &Topic, data: Bytes, id: u64) -> anyhow::Result<()> {
-    let event = Event {
-        id: id.to_string(),
-        source: "bench".to_owned(),
-        kind: "bench".to_owned(),
-        data,
-        ..Event::default()
-    };
-    match storage.append(Publication::unrouted(
-        topic.clone(),
-        Arc::new(event),
-        Qos::AtLeastOnce,
-        SystemTime::now(),
-    )) {
-        Appended::Later(reply) => {
-            reply.await??;
+    found.add(latencies.len(), began.elapsed(), latencies);
+    if let Some(taking) = taking {
+        taking.abort();
+        // It was cancelled, or has failed before.
+        if let Ok(failed) = taking.await {
+            failed?;
         }
-        Appended::Now(_, notices) => notices.send(),
-        Appended::Full(_) => bail!("there is no room"),
     }
+    connection.close(Duration::from_secs(5)).await;
     Ok(())
-}
-
-/// Fills a store, opens it again and reads all of it.
-pub(crate) async fn backlog(folder: &Path, events: u64, bytes: usize) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let folder = tempfile::tempdir_in(folder)?;
-    let path = folder.path().join("events.db");
-    let options = Options { max_bytes: u64::MAX / 2, ..Options::default() };
-    let storage = Arc::new(DiskStorage::open(&path, &options)?);
-    let began = Instant::now();
-    fill(&storage, events, bytes).await?;
-    println!("{:9.0} events/s written", events as f64 / began.elapsed().as_secs_f64());
-    storage.close().await;
-    drop(storage);
-    let size = path.metadata()?.len();
-    println!("{:9.1} bytes of the file an event", size as f64 / events as f64);
-
-    let began = Instant::now();
-    let storage = DiskStorage::open(&path, &options)?;
-    storage.load()?;
-    println!("{:9.1?} to open it again", began.elapsed());
-    let before = resident()?;
-    let (mut read, mut from, mut most) = (0, 1, before);
-    let began = Instant::now();
-    loop {
-        let page = page(&storage, from).await?;
-        read += page.events.len() as u64;
-        most = most.max(resident()?);
-        if page.is_last {
-            break;
-        }
-        from = page.next;
-    }
-    println!("{:9.0} events/s read", read as f64 / began.elapsed().as_secs_f64());
-    println!("{:9.1} MiB more memory at most", most.saturating_sub(before) as f64 / 1048576.0);
-    anyhow::ensure!(read == events, "{read} of {events} events were read");
-    Ok(())
-}
-
-async fn fill(storage: &Arc<DiskStorage>, events: u64, bytes: usize) -> anyhow::Result<()> {
-    const PUBLISHERS: u64 = 4096;
-    let (data, next) = (Bytes::from(vec![b'x'; bytes]), Arc::new(AtomicU64::new(0)));
-    let tasks: Vec<_> = (0..PUBLISHERS)
-        .map(|_| {
-            let (storage, data, next) = (storage.clone(), data.clone(), next.clone());
-            tokio::spawn(async move {
-                loop {
-                    let id = next.fetch_add(1, Ordering::Relaxed);
-                    if id >= events {
-                        return anyhow::Ok(());
-                    }
-                    let topic = Topic::new(&format!("bench/{}", id % 100))?;
-                    publish(&storage, &topic, data.clone(), id).await?;
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await??;
-    }
-    Ok(())
-}
-
-async fn page(storage: &DiskStorage, from: u64) -> anyhow::Result<Page> {
-    let which = Which::Range { filter: TopicFilter::new("bench/#")?, from, end: None };
-    let (reply, page) = tokio::sync::oneshot::channel();
-    let fetch = Fetch { which, events_max: 1000, bytes_max: 4 << 20 };
-    storage.fetch(fetch, Box::new(move |page| drop(reply.send(page))));
-    Ok(page.await??)
-}
-
-/// The memory of this process, in bytes.
-fn resident() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: u64 = line.context("no VmRSS")?.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024)
 }

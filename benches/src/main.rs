@@ -2,22 +2,31 @@
 //!
 //!     cargo run --release -p wasi-pubsub-bench -- dispatch
 //!
+//! `README.md` says what each one means.
+//!
 //! The guests are built by `cargo xtask test`, or with `cargo build --release
 //! --target wasm32-wasip2` in `guest-examples`.
 
+mod backlog;
+mod builtin;
 mod counting;
 mod disk;
 mod dispatch;
+mod filters;
 mod latency;
+mod measure;
 mod memory;
 mod mqtt;
 mod raw;
+mod routing;
 mod service;
 mod start;
+mod takers;
 
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::task::block_in_place;
 
 #[derive(Parser)]
 enum Bench {
@@ -57,7 +66,40 @@ enum Bench {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
-    /// Durable publishes through the storage of pubsub.disk, beside a raw file
+    /// pubsub.memory without a guest: publish → deliver → acknowledge
+    Builtin {
+        /// Deliveries of each round
+        #[arg(long, default_value_t = 500_000)]
+        deliveries: u64,
+        /// Events for the memory that each takes
+        #[arg(long, default_value_t = 1_000_000)]
+        retained: u64,
+    },
+    /// What a publish costs with many subscriptions, beside ten
+    Filters {
+        /// Events of each round
+        #[arg(long, default_value_t = 100_000)]
+        events: u64,
+        /// Subscriptions that each select one value of an attribute
+        #[arg(long, default_value_t = 1_000)]
+        attributes: usize,
+        /// Topic filters with wildcards
+        #[arg(long, default_value_t = 100_000)]
+        filters: usize,
+    },
+    /// Users spread over topics: the cost of a message that reaches the right one
+    Routing {
+        /// Users, each with a subscription that selects its events
+        #[arg(long, default_value_t = 1_000)]
+        users: usize,
+        /// Topics
+        #[arg(long, default_value_t = 1_000)]
+        topics: usize,
+        /// Events of each user on each topic
+        #[arg(long, default_value_t = 1)]
+        events: usize,
+    },
+    /// Durable publishes to pubsub.disk, beside a raw file with fdatasync
     Disk {
         /// How many publish at once
         #[arg(long, value_delimiter = ',', default_value = "1,64,1024")]
@@ -72,7 +114,7 @@ enum Bench {
         #[arg(long, default_value = "target/bench-disk")]
         folder: PathBuf,
     },
-    /// Filling, opening and reading a large store of pubsub.disk
+    /// A large store of pubsub.disk: filling, opening and reading it
     Backlog {
         /// How many events
         #[arg(long, default_value_t = 10_000_000)]
@@ -83,6 +125,9 @@ enum Bench {
         /// Where: a folder on the disk in question
         #[arg(long, default_value = "target/bench-disk")]
         folder: PathBuf,
+        /// Only read a store with so many events that is there
+        #[arg(long)]
+        open: Option<PathBuf>,
     },
 }
 
@@ -102,9 +147,19 @@ async fn main() -> anyhow::Result<()> {
         Bench::Latency { rates, seconds } => {
             latency::run(&rates, Duration::from_secs(seconds)).await
         }
+        Bench::Builtin { deliveries, retained } => {
+            block_in_place(|| builtin::run(deliveries, retained))
+        }
+        Bench::Filters { events, attributes, filters } => {
+            filters::run(events, attributes, filters).await
+        }
+        Bench::Routing { users, topics, events } => {
+            block_in_place(|| routing::run(users, topics, events))
+        }
         Bench::Disk { publishers, bytes, turn, folder } => {
             disk::run(&folder, &publishers, &bytes, Duration::from_millis(turn)).await
         }
-        Bench::Backlog { events, bytes, folder } => disk::backlog(&folder, events, bytes).await,
+        Bench::Backlog { events, open: Some(path), .. } => backlog::reopen(&path, events).await,
+        Bench::Backlog { events, bytes, folder, .. } => backlog::run(&folder, events, bytes).await,
     }
 }

@@ -9,6 +9,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
+mod disk;
 mod model;
 mod plain;
 mod planted;

@@ -66,6 +66,8 @@ pub(crate) struct Fact {
     pub(crate) may_be_gone: bool,
     /// Whether its publisher has got an answer.
     pub(crate) is_answered: bool,
+    /// The publish that it repeats, and was confirmed for.
+    pub(crate) repeats: Option<Publish>,
 }
 
 /// One event of one subscription.
@@ -106,6 +108,8 @@ pub(crate) struct Sub {
     pub(crate) order: Order,
     pub(crate) is_durable: bool,
     pub(crate) entries: BTreeMap<Place, Entry>,
+    /// What is before this has certainly been looked at.
+    pub(crate) unread: Place,
     /// How many events of qos 0 must have been dropped.
     pub(crate) dropped: u64,
 }
@@ -244,7 +248,7 @@ impl Model {
             return self.report(format!("event {publish} is handed to the storage again"));
         }
         if self.facts[publish].qos == Qos::EffectivelyOnce
-            && let Some(first) = self.first_of(publish, time)
+            && let Some(first) = self.first_of(publish, time, false)
         {
             return self.report(format!("event {publish} was published before, as {first}"));
         }
@@ -260,14 +264,15 @@ impl Model {
     }
 
     /// The publish before that makes this one a second one.
-    fn first_of(&self, publish: Publish, time: SystemTime) -> Option<Publish> {
+    /// `early`: or will, when it is kept.
+    fn first_of(&self, publish: Publish, time: SystemTime, early: bool) -> Option<Publish> {
         let fact = &self.facts[publish];
         let since = time - self.bounds.once_window;
         let same = |(_, other): &(Publish, &Fact)| {
             other.qos == Qos::EffectivelyOnce
                 && other.topic == fact.topic
                 && other.event.identity() == fact.event.identity()
-                && other.fate == Fate::Kept
+                && (other.fate == Fate::Kept || early && other.fate == Fate::Handed)
                 && other.time > since
         };
         self.facts[..]
@@ -306,6 +311,10 @@ impl Model {
                 }
                 // It is put in a moment later.
                 entry.is_optional = true;
+                // So are those that are on their way.
+                for other in sub.entries.values_mut().filter(|other| other.is_buffered()) {
+                    other.is_optional |= self.facts[other.publish].fate == Fate::Handed;
+                }
             }
         } else if !is_durable {
             let (events, bytes) =
@@ -338,6 +347,9 @@ impl Model {
             None => {
                 fact.fate = Fate::Refused;
                 self.seen.refused += 1;
+                if self.facts.iter().any(|fact| fact.repeats == Some(publish)) {
+                    self.report(format!("event {publish} was refused, and confirmed to another"));
+                }
                 for sub in self.subs.values_mut() {
                     sub.entries.remove(&place);
                 }
@@ -352,7 +364,9 @@ impl Model {
         match (error, fate) {
             (None, Fate::Kept | Fate::Unknown) => {}
             (None, Fate::Waiting) => {
-                if qos == Qos::EffectivelyOnce && self.first_of(publish, time).is_some() {
+                let first = self.first_of(publish, time, true);
+                if qos == Qos::EffectivelyOnce && first.is_some() {
+                    self.facts[publish].repeats = first;
                     self.seen.duplicates += 1;
                 } else if self.subs.values().any(|sub| Self::wants(sub, &self.facts[publish])) {
                     self.report(format!("event {publish} was confirmed, and nobody has it"));
@@ -382,7 +396,7 @@ impl Model {
                 || !self.facts[..publish].iter().any(|other| {
                     !other.is_answered && other.event.identity() == fact.event.identity()
                 });
-            let wanting = self
+            let mut wanting = self
                 .subs
                 .values()
                 .filter(|sub| Self::wants(sub, fact) && fact.qos.min(sub.qos) > Qos::AtMostOnce);
@@ -393,7 +407,7 @@ impl Model {
                 events == 0 || events < events_max && bytes + fact.event.size() <= bytes_max
             };
             (fact.fate == Fate::Waiting && !fact.is_answered && is_first)
-                .then(|| wanting.fold(true, |all, sub| all && has_room(sub)))
+                .then(|| wanting.all(has_room))
         };
         let found: Vec<_> =
             self.facts.iter().enumerate().map(|(n, fact)| (n, waits((n, fact)))).collect();
@@ -415,6 +429,7 @@ impl Model {
             order: Order::None,
             is_durable: false,
             entries: BTreeMap::new(),
+            unread: self.places.len(),
             dropped: 0,
         });
         sub.qos = sub.qos.max(member.qos);
@@ -431,6 +446,7 @@ impl Model {
     pub(crate) fn begin(&mut self, name: &str, from: &From<'_>, since: Place) {
         let Some(sub) = self.subs.get_mut(name) else { return };
         let before = std::mem::take(&mut sub.entries);
+        sub.unread = 0;
         for (place, publish) in self.places.iter().enumerate() {
             let fact = &self.facts[*publish];
             if fact.fate == Fate::Refused || !Self::wants(sub, fact) {
@@ -687,16 +703,16 @@ impl Model {
     }
 
     /// A member that nobody has told of what it could take.
-    pub(crate) fn check_idle(&mut self, id: MemberId) {
-        let Some(member) = self.members.get(&id) else { return };
-        let Some(sub) = self.subs.get(&member.sub) else { return };
+    pub(crate) fn waits_in_vain(&self, id: MemberId) -> Option<String> {
+        let member = self.members.get(&id)?;
+        let sub = self.subs.get(&member.sub)?;
         let (events, bytes) = self.in_hand(id);
         let room = |entry: &Entry| {
             events == 0
                 || events < member.max_in_flight
                     && bytes + self.facts[entry.publish].event.size() <= member.max_in_flight_bytes
         };
-        let waiting = || sub.entries.values().filter(|entry| entry.waits() && !entry.is_optional);
+        let waiting = || sub.entries.values().filter(|entry| entry.waits());
         let now = Instant::now();
         let ready: Vec<_> = sub
             .entries
@@ -718,10 +734,20 @@ impl Model {
             && self.group_has_room(&member.sub)
         {
             let (name, publish) = (&member.sub, entry.publish);
-            let text = format!(
+            return Some(format!(
                 "member {id} of {name} waits, and event {publish} (place {place}) is there"
-            );
-            self.report(text);
+            ));
+        }
+        None
+    }
+
+    /// Who has subscribers has looked at everything by now.
+    pub(crate) fn looked(&mut self) {
+        for (name, sub) in &mut self.subs {
+            let used = self.members.values().any(|m| m.sub == *name && !m.has_stopped);
+            if used {
+                sub.unread = self.places.len();
+            }
         }
     }
 
@@ -735,10 +761,7 @@ impl Model {
             let waits = entry.is_some_and(|entry| {
                 entry.waits() && entry.qos > Qos::AtMostOnce && (upper || !entry.is_optional)
             });
-            waits
-                || upper
-                    && sub.plan.filter.matches(&fact.topic)
-                    && place >= sub.next(self.places.len())
+            waits || upper && sub.plan.filter.matches(&fact.topic) && place >= sub.next(sub.unread)
         };
         let in_snapshot = |snap: &Snap| {
             let matches = snap.plan.filter.matches(&fact.topic);
@@ -794,19 +817,31 @@ impl Model {
         }
     }
 
-    /// Compares what is stored with what must be and may be. `exactly`: everything
-    /// was trimmed just now.
+    /// What the storage has confirmed by now.
+    pub(crate) fn kept(&self) -> BTreeSet<Publish> {
+        // At qos 0 the publisher does not wait for the disk.
+        let least = if self.is_durable { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+        let kept = |fact: &Fact| fact.fate == Fate::Kept && fact.qos >= least;
+        let kept = self.facts.iter().enumerate().filter(|(_, fact)| kept(fact));
+        kept.map(|(publish, _)| publish).collect()
+    }
+
+    /// Compares what is stored with what must be and may be. `kept`: what
+    /// was confirmed before it was looked at. `trimmed`: everything
+    /// was trimmed, after this time.
     pub(crate) fn check_stored(
         &mut self,
         found: &BTreeMap<u64, Publish>,
+        kept: &BTreeSet<Publish>,
         now: SystemTime,
-        exactly: bool,
+        trimmed: Option<SystemTime>,
     ) {
+        self.sweep(now);
         let found: BTreeSet<Publish> = found.values().copied().collect();
         let mut wrong = Vec::new();
         for (place, publish) in self.places.iter().enumerate() {
             let fact = &self.facts[*publish];
-            let must = fact.fate == Fate::Kept && fact.is_kept && !fact.may_be_gone;
+            let must = kept.contains(publish) && fact.is_kept && !fact.may_be_gone;
             if must && !found.contains(publish) {
                 let waits = |(name, sub): (&String, &Sub)| {
                     let waits = sub.entries.get(&place).is_some_and(Entry::waits);
@@ -816,15 +851,16 @@ impl Model {
                 wrong.push(format!("event {publish} is needed (by {by:?}), and it is gone"));
             }
             let is_under_way = fact.fate == Fate::Handed;
-            if exactly
+            if let Some(trimmed) = trimmed
                 && found.contains(publish)
                 && !is_under_way
-                && !self.is_needed(place, fact, now, true)
+                && !self.is_needed(place, fact, trimmed, true)
             {
                 wrong.push(format!("event {publish} is stored, and nobody needs it"));
             }
             self.seen.retained += u64::from(must);
-            self.seen.trimmed += u64::from(exactly && fact.is_kept && !found.contains(publish));
+            self.seen.trimmed +=
+                u64::from(trimmed.is_some() && fact.is_kept && !found.contains(publish));
         }
         for publish in &found {
             if self.facts[*publish].fate == Fate::Refused {
@@ -837,16 +873,20 @@ impl Model {
     }
 
     /// Everything of these topics is deleted.
-    pub(crate) fn purged(&mut self, filter: &TopicFilter) {
+    /// What came since stays.
+    pub(crate) fn purged(&mut self, filter: &TopicFilter, since: Place) {
+        let before = |place: Option<Place>| place.is_some_and(|place| place < since);
         for fact in self.facts.iter_mut().filter(|fact| filter.matches(&fact.topic)) {
-            fact.may_be_gone = true;
+            fact.may_be_gone |= before(fact.place);
         }
-        let facts = &self.facts;
+        let (facts, is_durable) = (&self.facts, self.is_durable);
         for sub in self.subs.values_mut() {
-            sub.entries.retain(|_, entry| {
-                let meant = filter.matches(&facts[entry.publish].topic);
+            sub.entries.retain(|place, entry| {
+                let meant = filter.matches(&facts[entry.publish].topic) && *place < since;
                 let in_hand = matches!(entry.state, EntryState::Out(..));
-                let under_way = facts[entry.publish].fate == Fate::Handed;
+                // At qos 0 nobody knows when it is kept.
+                let under_way = facts[entry.publish].fate == Fate::Handed
+                    || is_durable && entry.qos == Qos::AtMostOnce;
                 entry.is_optional |= meant;
                 !meant || in_hand || under_way
             });
@@ -861,6 +901,9 @@ impl Model {
     /// The process ended. `crashed`: without a word.
     pub(crate) fn ended(&mut self, crashed: bool) {
         for fact in &mut self.facts {
+            if crashed && fact.fate == Fate::Kept && fact.qos == Qos::AtMostOnce {
+                fact.fate = Fate::Unknown;
+            }
             if fact.fate == Fate::Handed || fact.fate == Fate::Waiting && !fact.is_answered {
                 fact.fate = if fact.place.is_some() { Fate::Unknown } else { Fate::Refused };
                 fact.is_answered = true;
@@ -870,10 +913,13 @@ impl Model {
         self.subs.retain(|_, sub| sub.is_durable);
         for sub in self.subs.values_mut() {
             let facts = &self.facts;
+            sub.unread = 0;
             sub.entries.retain(|_, entry| entry.qos > Qos::AtMostOnce);
             for entry in sub.entries.values_mut() {
                 let was_done = entry.is_done();
-                entry.is_optional |= facts[entry.publish].fate == Fate::Unknown;
+                // What was in hand may have been purged.
+                entry.is_optional |=
+                    facts[entry.publish].fate == Fate::Unknown || facts[entry.publish].may_be_gone;
                 match entry.state {
                     EntryState::Done { firmly } if firmly || !crashed => {}
                     EntryState::Fresh => {}
@@ -883,17 +929,6 @@ impl Model {
                         entry.state = EntryState::Fresh;
                     }
                 }
-            }
-        }
-    }
-
-    /// A subscription gets back what its members have in hand, after a seek that
-    /// failed.
-    pub(crate) fn recalled(&mut self, name: &str) {
-        let Some(sub) = self.subs.get_mut(name) else { return };
-        for entry in sub.entries.values_mut() {
-            if matches!(entry.state, EntryState::Out(..)) {
-                (entry.state, entry.is_loose) = (EntryState::Back(Instant::now()), true);
             }
         }
     }
@@ -910,7 +945,8 @@ impl Model {
         for publish in &self.places {
             let fact = &mut self.facts[*publish];
             if fact.fate == Fate::Unknown {
-                fact.fate = Fate::Refused;
+                // Its number may be given again.
+                (fact.fate, fact.number) = (Fate::Refused, None);
                 lost.insert(*publish);
             }
         }
@@ -955,12 +991,12 @@ impl Entry {
 
 impl Sub {
     /// The first place that was never handed out.
-    fn next(&self, end: Place) -> Place {
+    fn next(&self, unread: Place) -> Place {
         let fresh = self
             .entries
             .iter()
             .find(|(_, entry)| entry.state == EntryState::Fresh && entry.qos > Qos::AtMostOnce);
-        fresh.map_or(end, |(place, _)| *place)
+        fresh.map_or(unread, |(place, _)| unread.min(*place))
     }
 
     /// Whether an event is held back for a time.

@@ -174,6 +174,12 @@ async fn commit(shared: &Shared) {
         if !is_failing {
             shared.state().kept.apply(of.id(), &delta);
         }
+        if is_failing {
+            let mut state = shared.state();
+            state.progress.retain(|other| other.id() != of.id());
+            state.progress.push(of.clone());
+            shared.was_asked.notify_one();
+        }
         effects.push(Box::new(move || of.kept(delta, !is_failing)));
     }
     for asked in asked {

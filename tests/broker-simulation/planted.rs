@@ -28,7 +28,6 @@ planted! {
     pages_that_lack_an_event: LosesFromPages in Plain;
     pages_that_repeat: RepeatsPages in Plain;
     pages_out_of_order: MixesPages in Plain;
-    pages_with_other_topics: FetchesTooMuch in Plain;
     one_event_trimmed_too_many: TrimsTooMuch in Plain;
     open_events_trimmed: TrimsTheOpen in Plain;
     retained_events_trimmed: TrimsTheRetained in Plain;

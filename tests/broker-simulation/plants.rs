@@ -9,7 +9,7 @@ use wasi_pubsub::broker::driver::{
     Incoming, Parting, Ready, Settlement, Source, SubscribeRequest, Token,
 };
 use wasi_pubsub::broker::{BrokerError, Order};
-use wasi_pubsub::builtin::storage::{Contents, Delta, Fetch, Page, Progress, Trim, Which};
+use wasi_pubsub::builtin::storage::{Contents, Delta, Page, Progress, Trim};
 
 /// A fault to plant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,6 @@ pub(crate) enum Plant {
     RepeatsPages,
     /// A page is out of order.
     MixesPages,
-    /// A page has other topics' events too.
-    FetchesTooMuch,
     /// Deletes one event too many.
     TrimsTooMuch,
     /// Deletes what is open.
@@ -93,13 +91,6 @@ impl Plant {
                     .for_each(|(record, _)| record.event_filter = None);
             }
             _ => {}
-        }
-    }
-
-    /// What is fetched instead.
-    pub(crate) fn fetch(self, fetch: &mut Fetch) {
-        if let (Self::FetchesTooMuch, Which::Range { filter, .. }) = (self, &mut fetch.which) {
-            *filter = wasi_pubsub::broker::TopicFilter::new("#").unwrap();
         }
     }
 

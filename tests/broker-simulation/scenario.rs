@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Memory,
     /// A durable one without a disk, which commits when the seed says.
     Plain,
+    /// That of `pubsub.disk`.
+    Disk,
 }
 
 /// One simulated world.

@@ -1,6 +1,7 @@
 //! One simulated world: a broker on a storage, publishers, subscribers, and people
 //! who look after what is kept.
 
+use crate::disk::{self, Disk, Still};
 use crate::model::{Fact, Fate, From, Member, MemberId, Model, Publish, Seen, publish_of};
 use crate::plain::{Kept, Plain};
 use crate::plants::Plant;
@@ -9,8 +10,8 @@ use crate::scenario::{self, Kind, Plan, Scenario};
 use crate::trace::Trace;
 use fastrand::Rng;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -18,12 +19,16 @@ use wasi_pubsub::backends::memory::MemoryStorage;
 use wasi_pubsub::broker::driver::{
     Connection, Incoming, Parting, Ready, Settlement, Source, SubscribeRequest, Token,
 };
-use wasi_pubsub::broker::{BrokerError, Budget, EventFilter, Qos, Share, Start, TopicFilter};
-use wasi_pubsub::builtin::storage::Storage;
+use wasi_pubsub::broker::{
+    BrokerError, Budget, Event, EventFilter, Qos, Share, Start, TopicFilter,
+};
+use wasi_pubsub::builtin::storage::{Storage, TopicStats};
 use wasi_pubsub::builtin::{BuiltIn, Clock, SeekTo, Settings};
 
 /// The longest simulated time that something may take.
 const LONG: Duration = Duration::from_secs(300);
+/// Longer than a page takes to come.
+const STILL: Duration = Duration::from_millis(200);
 /// What the storage of `pubsub.memory` may keep.
 const MEMORY_BYTES_MAX: usize = 1 << 30;
 
@@ -36,6 +41,11 @@ pub(crate) struct Failure {
 
 /// Simulates the world of one seed.
 pub(crate) fn run(kind: Kind, seed: u64, plant: Option<Plant>) -> Result<Seen, Failure> {
+    if kind == Kind::Disk {
+        // Threads do not do the same each time.
+        let (result, trace) = run_traced(kind, seed, plant);
+        return result.map_err(|what| Failure { what, trace });
+    }
     simulate(kind, seed, plant, &Arc::new(Trace::new(false))).map_err(|what| {
         // The same again, with its steps.
         let (again, trace) = run_traced(kind, seed, plant);
@@ -97,8 +107,9 @@ struct World {
 /// One life of the broker.
 struct Node {
     broker: Arc<BuiltIn>,
-    storage: Arc<dyn Storage>,
     plain: Option<Arc<Plain>>,
+    disk: Option<Arc<Disk>>,
+    probe: Arc<Probe>,
     traffic: Arc<Traffic>,
 }
 
@@ -127,7 +138,9 @@ impl World {
             SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) + began.elapsed()
         });
         let mut rng = rng;
-        let node = Node::open(&scenario, Kept::default(), &mut rng, plant, &model, clock.clone());
+        let disk = (scenario.kind == Kind::Disk).then(|| Arc::new(Disk::new()));
+        let node =
+            Node::open(&scenario, (Kept::default(), disk), &mut rng, plant, &model, clock.clone());
         let plans = scenario.plans.iter().cloned().map(Arc::new).collect();
         Self {
             scenario,
@@ -253,10 +266,19 @@ impl World {
             is_kept: false,
             may_be_gone: false,
             is_answered: false,
+            repeats: None,
         });
         debug_assert_eq!(publish, number);
         self.model.lock().seen.dead_letters += u64::from(is_dead_letter);
-        self.say(|| format!("publish {publish} to {} at {qos}, {event:?}", topic.as_str()));
+        self.say(|| {
+            let (topic, size) = (topic.as_str(), event.size());
+            let Event { attributes, ordering_key: key, .. } = &*event;
+            let identity = format!("{} {}", event.source, event.id);
+            format!(
+                "publish {publish} to {topic} at {qos} from {from:?}: {identity}, {size} bytes, \
+                 {attributes:?}, {key:?}, dead letter: {is_dead_letter}"
+            )
+        });
         let (broker, model, trace) =
             (self.node.broker.clone(), self.model.clone(), self.trace.clone());
         let task = tokio::spawn(async move {
@@ -451,12 +473,15 @@ impl World {
             .is_some_and(|member| member.qos == Qos::EffectivelyOnce);
         let done = self.model.lock().done(&name);
         self.say(|| format!("{name} waits for the confirmation of {done:?}"));
+        let _still = (self.scenario.kind == Kind::Disk).then(Still::new);
         // A lease that was over is refused; what was settled in time is confirmed.
         let confirmed = tokio::time::timeout(LONG, source.confirmed(token)).await;
         match confirmed {
             Ok(Ok(())) if at_qos_2 => self.model.lock().confirmed(&name, &done),
             Ok(Ok(()) | Err(BrokerError::LeaseExpired)) => {}
             Ok(Err(error)) => self.report(format!("an acknowledgement is not confirmed: {error}")),
+            // Until the storage works again.
+            Err(_) if self.is_failing => {}
             Err(_) => self.report("an acknowledgement is never confirmed".into()),
         }
     }
@@ -540,7 +565,7 @@ impl World {
             8..11 => self.trim().await,
             11 => self.purge().await,
             12 => self.remove().await,
-            _ => self.check_stored(false).await,
+            _ => self.check_stored(None).await,
         }
     }
 
@@ -567,9 +592,10 @@ impl World {
         let sought = self.within("to seek", self.node.broker.seek(&name, &to)).await;
         let mut model = self.model.lock();
         model.seen.seeks += 1;
-        let snapshot = snapshot.filter(|_| sought.is_some());
+        if sought.is_none() {
+            return;
+        }
         match snapshot.and_then(|name| model.snapshots.remove_entry(&name)) {
-            _ if sought.is_none() => model.recalled(&name),
             Some((key, snap)) => {
                 model.begin(&name, &From::Snapshot(&snap), since);
                 model.snapshots.insert(key, snap);
@@ -599,10 +625,8 @@ impl World {
         let made = self.within("to make a snapshot", made).await;
         let mut model = self.model.lock();
         model.seen.snapshots += 1;
-        match (made, snap) {
-            (Some(()), Some(snap)) => drop(model.snapshots.insert(name, snap)),
-            // It is as it was.
-            _ => {}
+        if let (Some(()), Some(snap)) = (made, snap) {
+            model.snapshots.insert(name, snap);
         }
     }
 
@@ -617,12 +641,14 @@ impl World {
 
     async fn trim(&mut self) {
         self.say(|| "trim".into());
+        self.look_at_all().await;
+        let began = (self.clock)();
         let trimmed = async { Ok(self.node.broker.trim().await?) };
         if self.within("to trim", trimmed).await.is_none() {
             return;
         }
         self.model.lock().seen.trims += 1;
-        self.check_stored(true).await;
+        self.check_stored(Some(began)).await;
     }
 
     async fn purge(&mut self) {
@@ -633,9 +659,10 @@ impl World {
         self.say(|| format!("purge of {filter:?}"));
         // Nothing may be under way: it would be here or there.
         self.model.lock().seen.purges += 1;
+        let since = self.model.lock().places.len();
         let purged = async { Ok(self.node.broker.purge(&filter).await?) };
         self.within("to purge", purged).await;
-        self.model.lock().purged(&filter);
+        self.model.lock().purged(&filter, since);
     }
 
     async fn remove(&mut self) {
@@ -672,24 +699,70 @@ impl World {
         Some(found)
     }
 
-    async fn check_stored(&mut self, exactly: bool) {
+    /// Waits until all queues have looked at what is stored.
+    async fn look_at_all(&self) {
+        if self.is_failing {
+            return;
+        }
+        let places = || -> Vec<_> {
+            let all = self.node.broker.subscriptions();
+            all.into_iter().map(|info| (info.name, info.next)).collect()
+        };
+        if self.scenario.kind != Kind::Memory {
+            let mut before = places();
+            loop {
+                tokio::time::sleep(STILL).await;
+                let now = places();
+                if std::mem::replace(&mut before, now) == before {
+                    break;
+                }
+            }
+        }
+        self.node.traffic.rest().await;
+        self.wait_for_threads();
+        self.model.lock().looked();
+    }
+
+    /// Waits until what was published is delivered, where threads do that.
+    fn wait_for_threads(&self) {
+        // A thread may be about to deliver.
+        let deadline = std::time::Instant::now() + disk::TELL_MAX;
+        let is_at_rest = || self.node.probe.durable_number() == self.node.probe.last_number();
+        while self.scenario.kind == Kind::Disk
+            && !is_at_rest()
+            && std::time::Instant::now() < deadline
+        {
+            std::thread::yield_now();
+        }
+    }
+
+    /// `trimmed`: everything was trimmed, after this time.
+    async fn check_stored(&mut self, trimmed: Option<SystemTime>) {
         // While some are under way, it is of no use.
         self.node.traffic.rest().await;
         let before =
             self.model.lock().facts.iter().filter(|fact| fact.fate == Fate::Handed).count();
         self.model.lock().sweep((self.clock)());
+        let Some(topics) = self.topics().await else { return };
+        let kept = self.model.lock().kept();
         if let Some(found) = self.stored().await
             && !self.is_failing
         {
             let now = (self.clock)();
-            self.model.lock().check_stored(&found, now, exactly && before == 0);
-            self.check_topics(&found).await;
+            self.model.lock().check_stored(&found, &kept, now, trimmed.filter(|_| before == 0));
+            self.check_topics(&found, &topics).await;
         }
     }
 
-    async fn check_topics(&self, found: &BTreeMap<u64, Publish>) {
+    async fn topics(&self) -> Option<Vec<TopicStats>> {
         let topics = async { Ok(self.node.broker.topics().await?) };
-        let Some(topics) = self.within("to list the topics", topics).await else { return };
+        self.within("to list the topics", topics).await
+    }
+
+    /// What is said of the topics is what is `found`, unless it has changed since
+    /// `before`.
+    async fn check_topics(&self, found: &BTreeMap<u64, Publish>, before: &[TopicStats]) {
+        let Some(topics) = self.topics().await.filter(|topics| topics == before) else { return };
         let model = self.model.lock();
         let mut expected: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for publish in found.values() {
@@ -713,11 +786,15 @@ impl World {
     // What befalls the broker.
 
     async fn fault(&mut self) {
-        let Some(plain) = self.node.plain.clone() else { return };
+        if self.scenario.kind == Kind::Memory {
+            return;
+        }
+        let plain = self.node.plain.clone();
         match self.rng.u8(..4) {
             0 => self.restart(false).await,
             1 | 2 => self.restart(true).await,
             _ => {
+                let Some(plain) = plain else { return };
                 self.is_failing = !self.is_failing;
                 self.model.lock().seen.failures += 1;
                 self.say(|| format!("the storage fails: {}", self.is_failing));
@@ -728,14 +805,16 @@ impl World {
 
     /// Ends the broker, and opens another on what it has left.
     async fn restart(&mut self, crashes: bool) {
-        let Some(plain) = self.node.plain.clone() else { return };
+        let (plain, disk) = (self.node.plain.clone(), self.node.disk.clone());
         self.say(|| format!("restart, crash: {crashes}"));
         if crashes {
             self.node.traffic.cut();
             self.model.lock().seen.crashes += 1;
         } else {
             self.is_failing = false;
-            plain.fail(false);
+            if let Some(plain) = &plain {
+                plain.fail(false);
+            }
             self.model.lock().seen.closes += 1;
             if tokio::time::timeout(LONG, self.node.broker.close(LONG)).await.is_err() {
                 self.report("closing does not end".into());
@@ -743,7 +822,7 @@ impl World {
             self.node.traffic.rest().await;
             self.node.traffic.cut();
         }
-        let kept = plain.kept();
+        let kept = plain.map(|plain| plain.kept()).unwrap_or_default();
         for (_, task) in self.publishers.drain(..) {
             task.abort();
         }
@@ -751,9 +830,14 @@ impl World {
         self.model.lock().ended(crashes);
         self.hands.clear();
         self.is_failing = false;
+        if disk.is_some()
+            && let Some(storage) = self.node.probe.end()
+        {
+            disk::ended(storage).await;
+        }
         let node = Node::open(
             &self.scenario,
-            kept,
+            (kept, disk),
             &mut self.rng,
             self.plant,
             &self.model,
@@ -762,10 +846,11 @@ impl World {
         self.node = node;
         let rules = self.model.lock().retention.clone();
         self.node.broker.set_retention(rules);
+        let before = self.model.lock().kept();
         if let Some(found) = self.stored().await {
             let mut model = self.model.lock();
             model.found_again(&found);
-            model.check_stored(&found, (self.clock)(), false);
+            model.check_stored(&found, &before, (self.clock)(), None);
         }
         self.check_subscriptions();
     }
@@ -814,12 +899,28 @@ impl World {
         }
         self.node.traffic.rest().await;
         for hand in &self.hands {
-            if hand.is_idle && !hand.told.load(Ordering::SeqCst) {
-                self.model.lock().check_idle(hand.id);
-            }
+            self.check_idle_hand(hand).await;
         }
         self.model.lock().check_publishers();
         self.check_subscriptions();
+    }
+
+    async fn check_idle_hand(&self, hand: &Hand) {
+        let wrong = || {
+            let is_idle = hand.is_idle && !hand.told.load(Ordering::SeqCst);
+            if is_idle { self.model.lock().waits_in_vain(hand.id) } else { None }
+        };
+        // A thread may be about to tell.
+        let deadline = std::time::Instant::now() + disk::TELL_MAX;
+        while self.scenario.kind == Kind::Disk
+            && wrong().is_some()
+            && std::time::Instant::now() < deadline
+        {
+            std::thread::yield_now();
+        }
+        if let Some(wrong) = wrong() {
+            self.report(wrong);
+        }
     }
 
     // The end.
@@ -839,14 +940,14 @@ impl World {
                 self.open(plan).await;
             }
         }
+        if self.scenario.manner.events_max < usize::MAX {
+            // What is remembered leaves no room for the rest.
+            self.forget_remembered().await;
+        }
         self.drain().await;
         self.check_drained();
         self.check_dropped();
-        let names: Vec<_> = self.model.lock().snapshots.keys().cloned().collect();
-        for name in names {
-            self.within("to remove", self.node.broker.remove_snapshot(&name)).await;
-            self.model.lock().snapshots.remove(&name);
-        }
+        self.forget_remembered().await;
         // Positions are kept a moment later.
         tokio::time::sleep(Duration::from_secs(2)).await;
         self.trim().await;
@@ -856,11 +957,24 @@ impl World {
         }
     }
 
+    async fn forget_remembered(&mut self) {
+        if self.scenario.manner.events_max < usize::MAX {
+            self.model.lock().retention.clear();
+            self.node.broker.set_retention(Vec::new());
+        }
+        let names: Vec<_> = self.model.lock().snapshots.keys().cloned().collect();
+        for name in names {
+            self.within("to remove", self.node.broker.remove_snapshot(&name)).await;
+            self.model.lock().snapshots.remove(&name);
+        }
+    }
+
     /// Everybody takes and acknowledges until there is nothing.
     async fn drain(&mut self) {
         let deadline = Instant::now() + LONG;
         while self.check().is_ok() {
             tokio::time::sleep(Duration::from_millis(700)).await;
+            self.wait_for_threads();
             self.settle_down().await;
             let mut moved = false;
             for index in 0..self.hands.len() {
@@ -940,7 +1054,7 @@ impl World {
 impl Node {
     fn open(
         scenario: &Scenario,
-        kept: Kept,
+        (kept, disk): (Kept, Option<Arc<Disk>>),
         rng: &mut Rng,
         plant: Option<Plant>,
         model: &Shared,
@@ -948,11 +1062,12 @@ impl Node {
     ) -> Self {
         let plain = (scenario.kind == Kind::Plain)
             .then(|| Arc::new(Plain::open(kept, scenario.manner.clone(), rng.fork())));
-        let storage: Arc<dyn Storage> = match &plain {
-            Some(plain) => plain.clone(),
-            None => Arc::new(MemoryStorage::new(MEMORY_BYTES_MAX)),
+        let storage: Arc<dyn Storage> = match (&plain, &disk) {
+            (Some(plain), _) => plain.clone(),
+            (None, Some(disk)) => disk.open(),
+            (None, None) => Arc::new(MemoryStorage::new(MEMORY_BYTES_MAX)),
         };
-        let traffic = Arc::<Traffic>::default();
+        let traffic = Arc::new(Traffic::new(disk.is_some()));
         let bounds = scenario.bounds;
         let settings = Settings {
             queue_events_max: bounds.queue_events_max,
@@ -964,15 +1079,16 @@ impl Node {
             clock: Clock(clock.clone()),
             ..Settings::default()
         };
-        let probe = Probe {
-            inner: storage.clone(),
+        let probe = Arc::new(Probe {
+            holds_backlog: storage.holds_backlog(),
+            inner: Mutex::new(Some(storage)),
             model: model.clone(),
             traffic: traffic.clone(),
             plant,
             count: 1.into(),
             clock,
-        };
-        let broker = BuiltIn::open(Arc::new(probe), settings).unwrap();
-        Self { broker, storage, plain, traffic }
+        });
+        let broker = BuiltIn::open(probe.clone(), settings).unwrap();
+        Self { broker, plain, disk, probe, traffic }
     }
 }

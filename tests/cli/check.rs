@@ -2,7 +2,7 @@
 
 use crate::components::COMMAND;
 use crate::support::{Jobs, Scene};
-use crate::{call, done, failed};
+use crate::{done, failed};
 
 #[tokio::test]
 async fn a_good_configuration_is_summed_up() {
@@ -128,18 +128,6 @@ path = "nowhere.wasm"
     let places = text.lines().filter(|line| line.starts_with("capabilities.toml:")).count()
         + text.lines().filter(|line| line.starts_with("error: capabilities.toml:")).count();
     assert_eq!(places, 2, "{text}");
-}
-
-#[tokio::test]
-async fn what_later_versions_bring_is_refused_by_name() {
-    let scene = Scene::memory();
-    Jobs { binding: "start = \"earliest\"", ..Jobs::default() }.write(&scene);
-    let text = failed(&scene, &["check"], 2).await;
-    assert!(text.contains("not in this version yet"), "{text}");
-    let scene = Scene::memory();
-    let binding = "order = \"none\"\nstart = \"new\"";
-    Jobs { binding, ..Jobs::default() }.write(&scene);
-    assert_eq!(call(&scene, &["check"]).await.code, Some(0));
 }
 
 #[tokio::test]

@@ -33,7 +33,8 @@ async fn the_built_in_broker_keeps_no_dead_letters() {
     assert_eq!(
         text,
         "error: the broker is pubsub.memory, which lives inside `wasi-pubsub run`: its dead letters go \
-         to who subscribes to their topic there\n  help: configure a network broker such as pubsub.mqtt\n"
+         to who subscribes to their topic there\n  help: configure another broker, such as pubsub.disk \
+         or pubsub.mqtt\n"
     );
 }
 
@@ -43,7 +44,7 @@ async fn there_must_be_a_dead_letter_topic_and_the_one_that_is_named() {
     scene.write(MEMORY);
     let text = failed(&scene, &["dead", "list"], 2).await;
     assert!(
-        text.starts_with("error: no subscription at a network broker has a `dead_letter`"),
+        text.starts_with("error: no subscription at a broker that keeps them has a `dead_letter`"),
         "{text}"
     );
     scene.write(&config(&[binding("dead/a", "keep_dead_letters = false")]));

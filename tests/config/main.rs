@@ -35,7 +35,8 @@ kinds! {
     BadTopic BadName BadValue BadFilter BadVariable UnsetVariable BadFile UnknownBackend BackendNotBuilt
     BackendLater DuplicateId DuplicateComponent Conflict Requires GroupWithTopic
     DeadLetterLoop NothingAfterAttempts OtherCapability QosTooHigh NoQueues NoOrderedQueues
-    NoReplay NoGroupLimits NoListener ListensTwice SharedOrderedQueue QueueDiffers SubscriptionNameTaken NameOfSeveral
+    NoReplay NoGroupLimits NoListener ListensTwice SharedOrderedQueue QueueDiffers StoreDiffers
+    SubscriptionNameTaken NameOfSeveral
     UnknownComponent
     BadComponent ForeignImport NothingToRun NeverPushed NotServed NoHandler NotAHandler NotAPuller
     AmbiguousPublish DuplicateSubscription

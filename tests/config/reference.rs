@@ -32,7 +32,9 @@ fn every_key_is_in_the_reference() {
         &format!("{BINDING}[capability.config.retention]"),
         &format!("{BINDING}qos = 2\ntopic = \"a\"\n[capability.config.dedupe]"),
         &format!("{DISK}listen = [\"mqtt://127.0.0.1\"]\n[capability.config.listen_limits]"),
-        &format!("{DISK}listen = [\"mqtt://127.0.0.1\"]\n[[capability.config.access]]\npublish = []"),
+        &format!(
+            "{DISK}listen = [\"mqtt://127.0.0.1\"]\n[[capability.config.access]]\npublish = []"
+        ),
         "[[component]]",
         "[[component]]\n[[component.dirs]]",
     ] {

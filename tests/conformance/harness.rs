@@ -14,8 +14,9 @@ pub(crate) trait Harness: Send + Sync {
     /// the same one continues its sessions, where the broker keeps any.
     async fn connection(&self, identity: &str) -> Arc<dyn Connection>;
 
-    /// Has the broker delete now what nobody needs any more, where it would do so later.
-    async fn forget(&self) {}
+    /// Waits until the broker has deleted what nobody needs any more of a topic, where
+    /// it does so later.
+    async fn forget(&self, _topic: &str) {}
 
     /// The same with limits of its own.
     async fn broker_with(&self, identity: &str, limits: Limits) -> Arc<Broker> {

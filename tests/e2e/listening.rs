@@ -32,7 +32,10 @@ fn port(host: &Host, scheme: &str) -> u16 {
 fn client(program: &str, port: u16, arguments: &[&str]) -> Command {
     // Into a pipe it would write when much has gathered.
     let mut command = Command::new("stdbuf");
-    command.args(["-oL", program]).args(["-h", "localhost", "-p", &port.to_string()]).args(arguments);
+    command
+        .args(["-oL", program])
+        .args(["-h", "localhost", "-p", &port.to_string()])
+        .args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

@@ -20,6 +20,7 @@ mod reload;
 mod restarts;
 mod sandbox;
 mod service;
+mod stores;
 mod support;
 mod telemetry;
 mod verdicts;

@@ -40,9 +40,15 @@ async fn publish(storage: &DiskStorage, topic: &str, id: u64) -> Result<u64, Sto
 }
 
 async fn all(storage: &DiskStorage) -> Vec<Stored> {
-    let (mut found, mut from) = (Vec::new(), 1);
+    all_of(storage, "#", 1).await
+}
+
+/// What a store has of some topics from a number on.
+pub(crate) async fn all_of(storage: &DiskStorage, filter: &str, mut from: u64) -> Vec<Stored> {
+    let filter = TopicFilter::new(filter).unwrap();
+    let mut found = Vec::new();
     loop {
-        let which = Which::Range { filter: TopicFilter::new("#").unwrap(), from, end: None };
+        let which = Which::Range { filter: filter.clone(), from, end: None };
         let (reply, page) = oneshot::channel();
         let fetch = Fetch { which, events_max: 100, bytes_max: 1 << 20 };
         storage.fetch(fetch, Box::new(|page| reply.send(page).unwrap()));
@@ -116,14 +122,16 @@ struct Confirmed {
     ready: usize,
 }
 
-/// Publishes, acknowledges and trims, on a disk that takes notes.
-async fn busy(path: &Path, disk: &'static SqliteDisk) -> Confirmed {
+/// Publishes, acknowledges and trims, on a disk that takes notes; `ready` is called
+/// once the store is there.
+async fn busy(path: &Path, disk: &'static SqliteDisk, ready: impl FnOnce()) -> Confirmed {
     let storage = Arc::new(open(path, disk));
     storage.put_subscription(record()).await.unwrap();
     storage.set_position(1, Position { next: 1, open: vec![] }).await.unwrap();
     let (kept, mut told) = mpsc::unbounded_channel();
     let subscription = Arc::new(Acknowledging { next: Mutex::new((1, 1)), kept });
     let mut confirmed = Confirmed { ready: disk.operations(), ..Confirmed::default() };
+    ready();
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|publisher| {
             let (storage, subscription) = (storage.clone(), subscription.clone());
@@ -162,7 +170,7 @@ async fn busy(path: &Path, disk: &'static SqliteDisk) -> Confirmed {
 async fn nothing_confirmed_is_lost_when_the_power_fails() {
     let folder = TempDir::new().unwrap();
     let disk = SqliteDisk::new();
-    let confirmed = busy(&folder.path().join("events.db"), disk).await;
+    let confirmed = busy(&folder.path().join("events.db"), disk, || {}).await;
     assert_eq!(confirmed.events.len() as u64, EVENTS);
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
@@ -178,6 +186,75 @@ async fn nothing_confirmed_is_lost_when_the_power_fails() {
         unsynced += usize::from(is_sound(&path, &confirmed, operations, &words).await);
     }
     assert!(unsynced > 0, "the power failed while something was under way");
+}
+
+/// The same with a disk that says it has synced and has not: what the test above looks
+/// at does show what is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_does_not_sync_is_found_out() {
+    let folder = TempDir::new().unwrap();
+    let disk = SqliteDisk::new();
+    let confirmed = busy(&folder.path().join("events.db"), disk, || disk.lie()).await;
+    let confirmed = Arc::new(confirmed);
+    let after = TempDir::new().unwrap();
+    let operations = disk.operations();
+    disk.crash(operations, after.path(), || false);
+    let path = after.path().join("events.db");
+    let look = async move { is_sound(&path, &confirmed, operations, "without syncs").await };
+    let found = tokio::spawn(look).await.unwrap_err().into_panic();
+    let found = found.downcast_ref::<String>().unwrap();
+    assert!(found.contains("is lost"), "{found}");
+}
+
+/// Each kind of failure, again and again, and then the power.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_confirmed_is_lost_when_the_power_fails_on_a_disk_that_fails() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let folder = TempDir::new().unwrap();
+    let disk = SqliteDisk::new();
+    let storage = open(&folder.path().join("events.db"), disk);
+    let ready = disk.operations();
+    let (mut confirmed, mut refused) = (BTreeMap::new(), 0);
+    for id in 0..EVENTS {
+        if random.u8(..3) == 0 {
+            let faults = [Fault::Full, Fault::Short, Fault::Write, Fault::Sync];
+            disk.fail(faults[random.usize(..4)], random.u64(..3));
+        }
+        match publish(&storage, &format!("t/{}", id % 3), id).await {
+            Ok(number) => drop(confirmed.insert(number, (disk.operations(), id.to_string()))),
+            Err(_) => refused += 1,
+        }
+        if random.bool() {
+            disk.heal();
+        }
+    }
+    disk.heal();
+    storage.close().await;
+    assert!(refused > 20 && confirmed.len() > 20, "seed {seed}: {refused} were refused");
+    for _ in 0..CRASHES {
+        let operations = random.usize(ready..=disk.operations());
+        let after = TempDir::new().unwrap();
+        let share = [0, 5, 10][random.usize(..3)];
+        disk.crash(operations, after.path(), || random.u8(..10) < share);
+        let path = after.path().join("events.db");
+        let words = format!("seed {seed}, {operations} operations, {share} of 10");
+        let storage = DiskStorage::open(&path, &Options::default())
+            .unwrap_or_else(|error| panic!("{words}: {error}"));
+        let found: BTreeMap<_, _> = all(&storage)
+            .await
+            .into_iter()
+            .map(|event| (event.number, event.event.id.clone()))
+            .collect();
+        for (number, (by, id)) in &confirmed {
+            match found.get(number) {
+                Some(found) => assert_eq!(found, id, "{words}"),
+                None => assert!(*by > operations, "{words}: {number} is lost"),
+            }
+        }
+        storage.close().await;
+        assert_eq!(disk::check(&path).unwrap(), Vec::<String>::new(), "{words}");
+    }
 }
 
 /// Returns whether something is there that was not confirmed.
@@ -219,7 +296,7 @@ async fn is_sound(path: &Path, confirmed: &Confirmed, operations: usize, words: 
 async fn a_disk_that_fails_fails_publishes_and_nothing_else() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    for fault in [Fault::Full, Fault::Write, Fault::Sync] {
+    for fault in [Fault::Full, Fault::Short, Fault::Write, Fault::Sync] {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("events.db");
         let disk = SqliteDisk::new();
@@ -244,7 +321,8 @@ async fn a_disk_that_fails_fails_publishes_and_nothing_else() {
                 Err(error) => {
                     refused += 1;
                     assert!(error.is_temporary, "{error}");
-                    let reason = if fault == Fault::Full { "is full" } else { "disk failed" };
+                    let is_full = [Fault::Full, Fault::Short].contains(&fault);
+                    let reason = if is_full { "is full" } else { "disk failed" };
                     assert!(error.message.contains(reason), "{error}");
                     assert!(error.message.contains("events.db"), "{error}");
                 }

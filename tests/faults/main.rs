@@ -32,6 +32,7 @@ macro_rules! both_versions {
 mod cuts_inbound;
 mod cuts_outbound;
 mod disk;
+mod disk_kills;
 mod poison;
 mod promises;
 mod restart;

@@ -50,6 +50,14 @@ fn build() -> PathBuf {
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
+    // Cargo has told the test about its own package. Some build scripts look at that,
+    // and would have their crates built anew, again and again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| text.starts_with(own)) {
+            command.env_remove(&name);
+        }
+    }
     let output = command.output().expect("cargo can be started");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "cargo cannot build the host:\n{errors}");
@@ -98,6 +106,24 @@ impl HostCommand {
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// Has it started by another program, which ends by executing what its last
+    /// arguments say.
+    #[must_use]
+    pub fn started_by(self, program: &[&str]) -> Self {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        Self { command, text: self.text }
     }
 
     /// Starts it, with this text as its standard input.

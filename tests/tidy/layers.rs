@@ -15,7 +15,20 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("listener", &["broker", "builtin", "mqtt"]),
     ("runtime", &["broker", "capability"]),
     ("telemetry", &["broker", "runtime"]),
-    ("cli", &["backends", "broker", "builtin", "capability", "config", "runtime", "telemetry"]),
+    (
+        "cli",
+        &[
+            "backends",
+            "broker",
+            "builtin",
+            "capability",
+            "config",
+            "listener",
+            "mqtt",
+            "runtime",
+            "telemetry",
+        ],
+    ),
 ];
 
 /// Crates, and the only places that may name them.

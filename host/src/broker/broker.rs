@@ -2,8 +2,8 @@
 
 use super::driver::{Connection, Features};
 use super::{
-    BrokerError, Budget, Event, Limits, Qos, RetentionRule, Subscription, SubscriptionSettings,
-    Topic,
+    BrokerError, Budget, Event, Limits, Qos, RetentionRule, StoreBounds, Subscription,
+    SubscriptionSettings, Topic,
 };
 use parking_lot::RwLock;
 use std::collections::hash_map::RandomState;
@@ -77,6 +77,12 @@ impl Broker {
     /// without [`Features::replay`] ignores it.
     pub fn set_retention(&self, rules: Vec<RetentionRule>) {
         self.connection.set_retention(rules);
+    }
+
+    /// Changes the bounds of what is kept. A broker that does not keep it inside the
+    /// process ignores it.
+    pub fn set_store_bounds(&self, bounds: StoreBounds) {
+        self.connection.set_store_bounds(bounds);
     }
 
     /// The capability's id.

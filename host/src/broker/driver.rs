@@ -6,7 +6,8 @@
 //! are, with their kind; the core wraps and retries.
 
 use super::{
-    BrokerError, Event, EventFilter, Order, Qos, RetentionRule, Share, Start, Topic, TopicFilter,
+    BrokerError, Event, EventFilter, Order, Qos, RetentionRule, Share, Start, StoreBounds, Topic,
+    TopicFilter,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -94,6 +95,10 @@ pub trait Connection: Send + Sync + 'static {
     /// Says what topics are to remember, instead of what was said before. Only for
     /// brokers with [`Features::replay`].
     fn set_retention(&self, _rules: Vec<RetentionRule>) {}
+
+    /// Changes the bounds of what is kept. Only for brokers that keep it inside the
+    /// process.
+    fn set_store_bounds(&self, _bounds: StoreBounds) {}
 
     /// Ends the connection after what was settled and published has been sent,
     /// within `grace`. Sessions that the broker keeps stay.

@@ -43,7 +43,7 @@ pub use lease::{Lease, Verdict};
 pub use limits::Limits;
 pub use order::{Order, OrderBy, OrderByError};
 pub use qos::Qos;
-pub use retention::{Retention, RetentionRule, Start};
+pub use retention::{Retention, RetentionRule, Start, StoreBounds};
 pub use retry::{RETRY_DELAY_MAX, RetryPolicy};
 pub use settings::{
     ACK_DEADLINE, DedupeWindow, Exhausted, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, SubscriptionSettings,

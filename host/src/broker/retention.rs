@@ -38,6 +38,16 @@ pub struct RetentionRule {
     pub retention: Retention,
 }
 
+/// The bounds of what a broker inside the process keeps, which can change while it
+/// is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreBounds {
+    /// The most bytes of events. At the bound publishers wait.
+    pub bytes_max: u64,
+    /// How long a subscription stays without a subscriber.
+    pub subscription_expiry: Duration,
+}
+
 /// Where a subscription that is new begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {

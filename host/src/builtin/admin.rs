@@ -1,11 +1,12 @@
 //! For people who need to look, and to set things right.
 
 use super::broker::{BuiltIn, Shared, Snapshot};
-use super::queue::{Entry, Queue};
+use super::queue::{Entry, Queue, Told, tell};
 use super::storage::{
     Fetch, Page, Position, SnapshotRecord, StorageError, Stored, TopicStats, Trim, Trimmed, Which,
 };
 use crate::broker::{BrokerError, EventFilter, Qos, Start, TopicFilter};
+use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -78,7 +79,8 @@ impl BuiltIn {
     /// Forgets a subscription, and what waits for it.
     ///
     /// # Errors
-    /// There is none of that name, or somebody takes from it.
+    /// There is none of that name, somebody takes from it, or the storage fails;
+    /// then it is still there.
     pub async fn remove_subscription(&self, name: &str) -> Result<(), BrokerError> {
         let queue = self.shared.named(name)?;
         if queue.members() > 0 {
@@ -86,8 +88,8 @@ impl BuiltIn {
                 "the subscription `{name}` has subscribers: it is removed when they have stopped"
             )));
         }
-        self.shared.unroute_deserted(&queue);
-        self.shared.storage.remove_subscription(queue.number).await?;
+        let shared = self.shared.clone();
+        undisturbed(async move { Ok(shared.remove(&queue).await?) }).await?;
         self.shared.activity.note();
         Ok(())
     }
@@ -98,9 +100,10 @@ impl BuiltIn {
     ///
     /// # Errors
     /// There is no such subscription or snapshot, or the storage fails; then
-    /// nothing has changed but that what was in hand is delivered again.
+    /// nothing has changed.
     pub async fn seek(&self, name: &str, to: &SeekTo) -> Result<(), BrokerError> {
-        self.shared.seek(name, to).await
+        let (shared, name, to) = (self.shared.clone(), name.to_owned(), to.clone());
+        undisturbed(async move { shared.seek(&name, &to).await }).await
     }
 
     /// Gives the place where a subscription is a name. What it would deliver is
@@ -159,7 +162,8 @@ impl BuiltIn {
         max: usize,
     ) -> Result<Vec<Stored>, BrokerError> {
         let shared = &self.shared;
-        let end = shared.storage.durable_number() + 1;
+        // Also what was confirmed just now, and is being delivered.
+        let end = shared.storage.last_number() + 1;
         let mut from = shared.number_of(from).await?.unwrap_or(end);
         let mut found = Vec::new();
         while found.len() < max {
@@ -201,45 +205,60 @@ impl Shared {
 
     async fn seek(&self, name: &str, to: &SeekTo) -> Result<(), BrokerError> {
         let queue = self.named(name)?;
+        let _alone = queue.placing.lock().await;
         let number = match to {
             SeekTo::Start(start) => self.number_of(*start).await?,
             SeekTo::Snapshot(_) => None,
         };
-        // Nobody publishes meanwhile: what comes later is behind `end`.
-        let position = {
-            let _routes = self.routes.write();
-            let end = self.storage.last_number() + 1;
-            let (position, unkept) = match to {
-                SeekTo::Start(_) => {
-                    let next = number.unwrap_or(end).min(end);
-                    (Position { next, open: Vec::new() }, Vec::new())
-                }
-                SeekTo::Snapshot(name) => self.place(name)?,
-            };
-            queue.pause();
-            let before = queue.begin(position.clone(), end, end);
-            if !self.storage.holds_backlog() {
-                // What nobody keeps but the queue itself.
-                let before = before
-                    .into_iter()
-                    .filter(|entry| entry.number >= position.next && entry.qos > Qos::AtMostOnce);
-                // A snapshot may be that of another subscription.
-                let unkept = unkept.into_iter().filter(|entry| queue.wants(entry));
-                let entries: BTreeMap<u64, Entry> =
-                    unkept.chain(before).map(|entry| (entry.number, entry)).collect();
-                queue.restore(entries.into_values());
+        let place = self.place_of(to, number)?;
+        queue.pause();
+        if queue.is_durable() {
+            // First of all: where this fails, the queue goes on where it is.
+            let kept = self.storage.set_position(queue.number, place.position.clone()).await;
+            if let Err(error) = kept {
+                queue.resume();
+                return Err(error.into());
             }
-            position
-        };
-        let next = position.next;
-        let kept = match queue.is_durable() {
-            true => self.storage.set_position(queue.number, position).await,
-            false => Ok(()),
-        };
+        }
+        let next = place.position.next;
+        self.go_to(&queue, place);
         queue.resume();
         self.count_behind(&queue, next, &Handle::current());
         self.activity.note();
-        Ok(kept?)
+        Ok(())
+    }
+
+    fn place_of(&self, to: &SeekTo, number: Option<u64>) -> Result<Place, BrokerError> {
+        // Nobody publishes meanwhile: what comes later is behind `end`.
+        let _routes = self.routes.write();
+        let end = self.storage.last_number() + 1;
+        let (position, unkept) = match to {
+            SeekTo::Start(_) => {
+                let next = number.unwrap_or(end).min(end);
+                (Position { next, open: Vec::new() }, Vec::new())
+            }
+            SeekTo::Snapshot(name) => self.place(name)?,
+        };
+        Ok(Place { position, unkept, end })
+    }
+
+    /// Lets a queue that is paused begin at a place.
+    fn go_to(&self, queue: &Arc<Queue>, place: Place) {
+        let Place { position, unkept, end: asked } = place;
+        let _routes = self.routes.write();
+        let (next, end) = (position.next, self.storage.last_number() + 1);
+        let before = queue.begin(position, end, asked);
+        // What came since it was asked for, and what nobody keeps but the queue.
+        let holds = self.storage.holds_backlog();
+        let before = before.into_iter().filter(|entry| match entry.qos {
+            Qos::AtMostOnce => entry.number >= asked,
+            _ => entry.number >= next && !holds,
+        });
+        // A snapshot may be that of another subscription.
+        let unkept = unkept.into_iter().filter(|entry| queue.wants(entry));
+        let entries: BTreeMap<u64, Entry> =
+            unkept.chain(before).map(|entry| (entry.number, entry)).collect();
+        queue.restore(entries.into_values());
     }
 
     /// The place that a snapshot names, and what the storage does not have of it.
@@ -296,11 +315,13 @@ impl Shared {
     }
 
     async fn purge(&self, filter: &TopicFilter) -> Result<Trimmed, StorageError> {
+        let mut told = Told::new();
         let end = {
             let routes = self.routes.write();
-            routes.for_each(|queue| queue.purge(filter));
+            routes.for_each(|queue| told.extend(queue.purge(filter)));
             self.storage.last_number() + 1
         };
+        tell(&told);
         for snapshot in &mut *self.snapshots.lock() {
             snapshot.unkept.retain(|entry| !filter.matches(&entry.topic));
         }
@@ -334,6 +355,15 @@ impl Shared {
     }
 }
 
+/// Where a queue is to begin.
+struct Place {
+    position: Position,
+    /// What the storage does not have of it.
+    unkept: Vec<Entry>,
+    /// The number that came next when it was asked for.
+    end: u64,
+}
+
 fn info(queue: &Arc<Queue>, durable: u64) -> SubscriptionInfo {
     let (queued, unsettled) = queue.counts();
     SubscriptionInfo {
@@ -349,6 +379,20 @@ fn info(queue: &Arc<Queue>, durable: u64) -> SubscriptionInfo {
         unsettled,
         created: queue.created,
         used: *queue.used.lock(),
+    }
+}
+
+/// Does something to its end, whether or not somebody waits for that.
+async fn undisturbed<T: Send + 'static>(
+    done: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
+) -> Result<T, BrokerError> {
+    let mut done = Box::pin(done);
+    if let Some(done) = done.as_mut().now_or_never() {
+        return done;
+    }
+    match tokio::spawn(done).await {
+        Ok(done) => done,
+        Err(_) => Err(super::broker::closed()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::janitor::{self, Activity};
 use super::once::Once;
 use super::publish::Brought;
-use super::queue::{Entry, Member, Queue, QueueParts};
+use super::queue::{Entry, Queue, QueueParts};
 use super::routes::Routes;
 use super::settings::Settings;
 use super::source::QueueSource;
@@ -12,7 +12,7 @@ use super::storage::{
 };
 use super::timer::Timer;
 use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
-use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, Topic};
+use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, StoreBounds, Topic};
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) activity: Arc<Activity>,
     /// Tells publishers that something was deleted.
     pub(super) trimmed: Notify,
+    /// How long a durable subscription stays without a subscriber.
+    pub(super) subscription_expiry: Mutex<Option<Duration>>,
     last_id: AtomicU64,
 }
 
@@ -93,6 +95,7 @@ impl BuiltIn {
         let snapshots = snapshots.into_iter().map(|record| Snapshot { record, unkept: Vec::new() });
         let shared = Shared {
             once: Once::new(settings.publish_once_window, once),
+            subscription_expiry: Mutex::new(settings.subscription_expiry),
             settings: Arc::new(settings),
             storage,
             routes: RwLock::new(Routes { pinned, ..Routes::default() }),
@@ -161,9 +164,7 @@ impl Connection for BuiltIn {
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Arc<dyn Source>, BrokerError> {
         self.start();
-        let queue = self.shared.queue_for(&request).await?;
-        let member = Arc::new(Member::new(self.shared.next_id(), request));
-        queue.join(member.clone());
+        let (queue, member) = self.shared.join(request).await?;
         Ok(Arc::new(QueueSource {
             queue,
             member,
@@ -180,6 +181,12 @@ impl Connection for BuiltIn {
             self.start();
         }
         self.shared.routes.write().retention = rules;
+        self.shared.activity.note();
+    }
+
+    fn set_store_bounds(&self, bounds: StoreBounds) {
+        self.shared.storage.set_bytes_max(bounds.bytes_max);
+        *self.shared.subscription_expiry.lock() = Some(bounds.subscription_expiry);
         self.shared.activity.note();
     }
 
@@ -235,141 +242,8 @@ impl Shared {
         });
     }
 
-    fn queue(&self, parts: QueueParts, runtime: Handle) -> Arc<Queue> {
+    pub(super) fn queue(&self, parts: QueueParts, runtime: Handle) -> Arc<Queue> {
         Arc::new(Queue::new(parts, self.settings.clone(), self.storage.clone(), runtime))
-    }
-
-    /// The queue of a new member: that which is there, or a new one.
-    async fn queue_for(&self, request: &SubscribeRequest) -> Result<Arc<Queue>, BrokerError> {
-        let start = self.number_of(request.start).await?;
-        let (queue, change, is_new) = {
-            let mut routes = self.routes.write();
-            if routes.is_closed {
-                return Err(closed());
-            }
-            match self.known(&mut routes, request)? {
-                Some(queue) => {
-                    let change = self.adapt(&mut routes, &queue, request);
-                    (queue, change, false)
-                }
-                None => {
-                    let (queue, next) = self.make(&mut routes, request, start);
-                    (queue, Change::All(Position { next, open: Vec::new() }), true)
-                }
-            }
-        };
-        let kept = if queue.is_durable() { self.keep(&queue, change).await } else { Ok(()) };
-        if let Err(error) = kept {
-            if is_new {
-                self.unroute_deserted(&queue);
-            }
-            return Err(error.into());
-        }
-        if is_new {
-            queue.resume();
-        }
-        Ok(queue)
-    }
-
-    async fn keep(&self, queue: &Queue, change: Change) -> Result<(), StorageError> {
-        match change {
-            Change::None => Ok(()),
-            Change::Settings => self.storage.put_subscription(self.record(queue)).await,
-            Change::All(position) => {
-                // Both in one commit.
-                let put = self.storage.put_subscription(self.record(queue));
-                let set = self.storage.set_position(queue.number, position);
-                let (put, set) = tokio::join!(put, set);
-                put.and(set)
-            }
-        }
-    }
-
-    /// The queue that a request means, where there is one.
-    fn known(
-        &self,
-        routes: &mut Routes,
-        request: &SubscribeRequest,
-    ) -> Result<Option<Arc<Queue>>, BrokerError> {
-        if let Some(group) = &request.group {
-            let found = routes.groups.get(&(request.filter.clone(), group.clone())).cloned();
-            return match found {
-                Some(queue) if filters_differ(&queue, request) && queue.members() > 0 => {
-                    Err(other_filter(group, &queue))
-                }
-                found => Ok(found),
-            };
-        }
-        if let Some(queue) = routes.bequeathed.remove(&request.label) {
-            if queue.filter == request.filter {
-                return Ok(Some(queue));
-            }
-            routes.remove(&queue);
-            // Who waits for its room needs none any more.
-            Handle::current().spawn(async move { queue.tell_publishers(true) });
-        }
-        let found = routes.by_name.get(&request.label).cloned();
-        // One that has a subscriber is another one of the same label.
-        let found = found.filter(|queue| queue.is_durable() && queue.members() == 0);
-        let Some(queue) = found.filter(|queue| queue.group.is_none()) else { return Ok(None) };
-        if queue.filter == request.filter {
-            return Ok(Some(queue));
-        }
-        // The name means other topics now: what waits there is for nobody.
-        routes.remove(&queue);
-        let storage = self.storage.clone();
-        Handle::current().spawn(async move { storage.remove_subscription(queue.number).await });
-        Ok(None)
-    }
-
-    /// Makes a queue what its new member asks for.
-    fn adapt(&self, routes: &mut Routes, queue: &Arc<Queue>, request: &SubscribeRequest) -> Change {
-        let mut change = Change::None;
-        if filters_differ(queue, request) {
-            routes.change_filter(queue, request.event_filter.clone());
-            change = Change::Settings;
-        }
-        if queue.adapt(request.qos, request.not_from.as_ref()) {
-            change = Change::Settings;
-        }
-        let holds = self.storage.holds_backlog() && !request.is_temporary;
-        if holds && request.qos > Qos::AtMostOnce && !queue.is_durable() {
-            queue.is_durable.store(true, Ordering::Relaxed);
-            change = Change::All(queue.position(self.storage.durable_number()));
-        }
-        change
-    }
-
-    /// Makes a new queue. It hands nothing out before it is resumed.
-    fn make(
-        &self,
-        routes: &mut Routes,
-        request: &SubscribeRequest,
-        start: Option<u64>,
-    ) -> (Arc<Queue>, u64) {
-        let name = free_name(routes, &request.label);
-        let holds = self.storage.holds_backlog() && !request.is_temporary;
-        let parts = QueueParts {
-            number: self.next_id(),
-            name,
-            filter: request.filter.clone(),
-            group: request.group.clone(),
-            event_filter: request.event_filter.clone(),
-            qos: request.qos,
-            not_from: request.not_from.clone(),
-            created: self.time(),
-            is_durable: holds && request.qos > Qos::AtMostOnce,
-        };
-        let queue = self.queue(parts, Handle::current());
-        let end = self.storage.last_number() + 1;
-        let from = start.unwrap_or(end).min(end);
-        queue.pause();
-        queue.begin(Position { next: from, open: Vec::new() }, end, end);
-        if from < end {
-            self.count_behind(&queue, from, &Handle::current());
-        }
-        routes.insert(queue.clone());
-        (queue, from)
     }
 
     /// The number that a subscription begins at; `None`: with what comes.
@@ -382,7 +256,7 @@ impl Shared {
         })
     }
 
-    fn record(&self, queue: &Queue) -> SubscriptionRecord {
+    pub(super) fn record(&self, queue: &Queue) -> SubscriptionRecord {
         SubscriptionRecord {
             id: queue.number,
             name: queue.name.clone(),
@@ -393,7 +267,7 @@ impl Shared {
             not_from: queue.not_from(),
             created: queue.created,
             used: *queue.used.lock(),
-            expiry: self.settings.subscription_expiry,
+            expiry: *self.subscription_expiry.lock(),
         }
     }
 
@@ -440,34 +314,6 @@ impl Shared {
             queue.close();
         }
     }
-}
-
-/// What the storage has to know of a queue that has a new member.
-enum Change {
-    None,
-    Settings,
-    All(Position),
-}
-
-fn other_filter(group: &str, queue: &Queue) -> BrokerError {
-    let filter = queue.event_filter();
-    let filter = filter.map_or_else(|| "no filter".to_owned(), |found| format!("filter `{found}`"));
-    BrokerError::Unsupported(format!(
-        "group `{group}` shares `{}` with {filter}: all who share a queue have the same one",
-        queue.filter
-    ))
-}
-
-/// A label that no other subscription has.
-fn free_name(routes: &Routes, label: &str) -> String {
-    let numbered = (2..).map(|number| format!("{label} ({number})"));
-    let mut names = std::iter::once(label.to_owned()).chain(numbered);
-    let free = names.find(|name| !routes.by_name.contains_key(name));
-    free.unwrap_or_else(|| label.to_owned())
-}
-
-fn filters_differ(queue: &Queue, request: &SubscribeRequest) -> bool {
-    queue.event_filter().as_deref() != request.event_filter.as_ref()
 }
 
 pub(super) fn closed() -> BrokerError {

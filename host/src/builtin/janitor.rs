@@ -93,7 +93,7 @@ impl Shared {
 
     fn has_aging(&self) -> bool {
         let retention = &self.routes.read().retention;
-        self.settings.subscription_expiry.is_some()
+        self.subscription_expiry.lock().is_some()
             || retention.iter().any(|rule| rule.retention.age.is_some())
     }
 
@@ -159,7 +159,7 @@ impl Shared {
 
     /// Forgets the subscriptions that nobody has taken from for too long.
     async fn expire(&self) {
-        let Some(expiry) = self.settings.subscription_expiry else { return };
+        let Some(expiry) = *self.subscription_expiry.lock() else { return };
         let now = self.time();
         let (mut expired, mut used) = (Vec::new(), Vec::new());
         self.routes.read().for_each(|queue| {
@@ -173,10 +173,10 @@ impl Shared {
         });
         self.note_used(used.iter()).await;
         for queue in expired {
-            self.unroute_deserted(&queue);
             let subscription = &queue.name;
-            match self.storage.remove_subscription(queue.number).await {
-                Ok(()) => tracing::warn!(
+            match self.remove(&queue).await {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!(
                     subscription,
                     "the subscription is removed: nobody has taken from it for {expiry:?}"
                 ),

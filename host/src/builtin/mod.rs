@@ -23,6 +23,7 @@ mod routes;
 mod settings;
 mod source;
 pub mod storage;
+mod subscribe;
 mod timer;
 mod trie;
 

@@ -61,6 +61,14 @@ impl Shared {
                     };
                 }
                 Tried::Appended(Appended::Full(mut publication)) => {
+                    if brought.qos == Qos::AtMostOnce {
+                        // It does not wait: it is delivered, and not remembered.
+                        publication.is_kept = false;
+                        if let Appended::Now(_, notices) = self.storage.append(publication) {
+                            notices.send();
+                        }
+                        return Ok(());
+                    }
                     claim = publication.claim.take();
                     drop(publication);
                     let trimmed = self.trimmed.notified();

@@ -51,6 +51,12 @@ impl Routes {
         self.route(queue);
     }
 
+    /// Whether a subscription is in.
+    pub(super) fn has(&self, queue: &Queue) -> bool {
+        let named = self.by_name.get(&queue.name);
+        named.is_some_and(|other| other.number == queue.number)
+    }
+
     /// Takes a subscription out.
     pub(super) fn remove(&mut self, queue: &Queue) {
         if self.by_name.get(&queue.name).is_some_and(|other| other.number == queue.number) {
@@ -58,6 +64,7 @@ impl Routes {
             let group = queue.group.clone();
             group.map(|group| self.groups.remove(&(queue.filter.clone(), group)));
         }
+        self.bequeathed.retain(|_, other| other.number != queue.number);
         self.unroute(queue);
     }
 

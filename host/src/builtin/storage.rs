@@ -33,6 +33,10 @@ pub trait Storage: Send + Sync + 'static {
     /// What is there cannot be read.
     fn load(&self) -> Result<Contents, StorageError>;
 
+    /// Changes the most bytes of events that are kept, for a storage that has such a
+    /// bound. What is there already stays.
+    fn set_bytes_max(&self, _bytes: u64) {}
+
     /// Keeps an event and then delivers it, at once or when it is durable. One
     /// that nobody wants to be kept only gets its number.
     fn append(&self, publication: Publication) -> Appended;

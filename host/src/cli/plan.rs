@@ -67,6 +67,9 @@ impl InUse {
         for known in &self.brokers {
             known.broker.set_limits(self.limits.clone());
             known.broker.set_retention(known.plan.retention.clone());
+            if let Some(bounds) = known.plan.connection.store_bounds() {
+                known.broker.set_store_bounds(bounds);
+            }
             if let Some(keeping) = &known.letters {
                 keeping.keep(known.topics.clone());
             }

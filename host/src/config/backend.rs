@@ -1,8 +1,8 @@
 //! What a kind of broker adds to the configuration.
 
 use super::Section;
-use crate::broker::BrokerError;
 use crate::broker::driver::{Connection, Features};
+use crate::broker::{BrokerError, StoreBounds};
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -42,6 +42,13 @@ pub trait ConnectionSettings: Debug + Any + Send + Sync {
 
     /// The broker in a few words, for logs.
     fn describe(&self) -> String;
+
+    /// The bounds of what the broker keeps inside this process. They can change while
+    /// it is open, so that settings that mean [the same](Self::same_as) broker may
+    /// differ in them.
+    fn store_bounds(&self) -> Option<StoreBounds> {
+        None
+    }
 
     /// Whether what the broker keeps is there for the next process that opens it,
     /// though it lives inside of one at a time.

@@ -99,6 +99,10 @@ impl Problem {
                 "another binding shares the queue `{queue}` of group `{group}`, in line {line}, \
                  and says something else of `{key}`: a queue has one"
             ),
+            P::StoreDiffers { line } => format!(
+                "the binding in line {line} has the same `path`, and another `max_bytes` or \
+                 `subscription_expiry`: a store has one of each"
+            ),
             P::SubscriptionNameTaken { name, line } => {
                 format!("another subscription at this broker has the name `{name}`, in line {line}")
             }
@@ -186,6 +190,7 @@ impl Problem {
             P::QueueDiffers { .. } => "say the same in both, or give one another `group`".into(),
             P::NoListener { .. } => "write it for pubsub.memory or pubsub.disk".into(),
             P::ListensTwice { .. } => "write all addresses in one of the two".into(),
+            P::StoreDiffers { .. } => "say the same in both, or name another `path`".into(),
             P::SubscriptionNameTaken { .. } => {
                 "give one of the two a name of its own: subscription = \"NAME\"".into()
             }

@@ -243,6 +243,11 @@ pub enum Problem {
         /// The line of the other binding.
         line: usize,
     },
+    /// Two bindings name one store, and do not agree on its bounds.
+    StoreDiffers {
+        /// The line of the other binding.
+        line: usize,
+    },
     /// Two subscriptions have one name at their broker.
     SubscriptionNameTaken {
         /// The name.

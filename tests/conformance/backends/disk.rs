@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use testkit::within;
 use tokio::sync::Mutex;
 use wasi_pubsub::backends::disk::{DiskSettings, MAX_BYTES, SUBSCRIPTION_EXPIRY};
 use wasi_pubsub::broker::driver::{Connection, Features, Source, SubscribeRequest};
@@ -47,10 +48,18 @@ impl Harness for Disk {
         opened
     }
 
-    async fn forget(&self) {
-        if let Some(opened) = &*self.open.lock().await {
-            opened.broker.trim().await.unwrap();
-        }
+    async fn forget(&self, topic: &str) {
+        let opened = self.open.lock().await.clone().unwrap();
+        within("the deletion", async {
+            loop {
+                opened.broker.trim().await.unwrap();
+                let topics = opened.broker.topics().await.unwrap();
+                if topics.iter().all(|kept| kept.topic.as_str() != topic) {
+                    break;
+                }
+            }
+        })
+        .await;
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) async fn other_topics_do_not_remember(h: &dyn Harness) {
     let early = subscribe(&broker, on("other")).await;
     publish(&broker, "other", ["1"]).await;
     handle(&early, "1").await;
-    h.forget().await;
+    h.forget("other").await;
     let late = subscribe(&broker, from(Start::Earliest, "late", "#")).await;
     publish(&broker, "other", ["2"]).await;
     handle(&late, "2").await;

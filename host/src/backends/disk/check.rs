@@ -3,7 +3,7 @@
 use super::error::{failed, refused};
 use super::lock::LockFile;
 use super::rows::unreadable;
-use super::{records, schema};
+use super::{place, records, schema};
 use crate::builtin::storage::StorageError;
 use rusqlite::Connection;
 use std::path::Path;
@@ -75,6 +75,7 @@ pub fn check(path: &Path) -> Result<Vec<String>, StorageError> {
 pub fn compact(path: &Path) -> Result<Compacted, StorageError> {
     // Nothing is made where nothing is.
     std::fs::File::open(path).map_err(|error| refused(path, "cannot open the store", &error))?;
+    let path = &place::real(path);
     let _lock = LockFile::acquire(path)?;
     let connection = schema::open_writer(path, None)?;
     let before = bytes(path);

@@ -55,8 +55,8 @@ fn held(store: &Path, file: &mut File) -> StorageError {
     let _ = file.read_to_string(&mut holder);
     let by = match holder.trim().parse::<u32>() {
         Ok(pid) if pid == std::process::id() => {
-            let why = "is in use already: bindings with one `path` need the same `max_bytes` and \
-                       `subscription_expiry`, as they are one broker";
+            let why = "is in use by this process: one broker at a time can have it. Where it was \
+                       given up a moment ago, try again";
             return wrong(store, why);
         }
         Ok(pid) => format!("process {pid}"),

@@ -12,6 +12,7 @@ mod lock;
 mod matcher;
 mod page;
 mod pending;
+mod place;
 mod reader;
 mod records;
 mod rows;
@@ -89,6 +90,9 @@ impl DiskStorage {
     pub fn open(path: impl Into<PathBuf>, options: &Options) -> Result<Self, StorageError> {
         let path = path.into();
         make_folder(&path)?;
+        schema::create_file(&path)?;
+        // The lock is beside the file, whatever links lead there.
+        let path = place::real(&path);
         let lock = LockFile::acquire(&path)?;
         let vfs = options.vfs.as_deref();
         let connection = schema::open_writer(&path, vfs)?;
@@ -193,6 +197,10 @@ impl Storage for DiskStorage {
         let connection = schema::open_reader(self.path(), self.vfs.as_deref())?;
         records::load(&connection)
             .map_err(|error| failed(self.path(), "cannot read the store", &error))
+    }
+
+    fn set_bytes_max(&self, bytes: u64) {
+        self.shared.set_max_bytes(bytes);
     }
 
     fn append(&self, publication: Publication) -> Appended {

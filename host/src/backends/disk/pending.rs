@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -35,7 +36,7 @@ pub(super) struct Shared {
     /// The file.
     pub(super) path: PathBuf,
     /// The most bytes of events in it.
-    pub(super) max_bytes: u64,
+    max_bytes: AtomicU64,
     /// The topics that have events.
     pub(super) topics: Topics,
     state: Mutex<State>,
@@ -130,7 +131,12 @@ impl Shared {
             stage: Stage::Open,
         };
         let (state, wake, ended) = (Mutex::new(state), Condvar::new(), Default::default());
-        Self { path, max_bytes, topics, state, wake, ended }
+        Self { path, max_bytes: max_bytes.into(), topics, state, wake, ended }
+    }
+
+    /// Changes the most bytes of events.
+    pub(super) fn set_max_bytes(&self, bytes: u64) {
+        self.max_bytes.store(bytes, Relaxed);
     }
 
     /// See `Storage::append`.
@@ -143,11 +149,14 @@ impl Shared {
         // What may not come twice is noted even where nobody wants it.
         if !publication.is_kept && publication.once.is_none() {
             let number = state.give_number(&mut publication);
+            if state.pending_events == 0 {
+                (state.resolved, state.delivered) = (number, number);
+            }
             drop(state);
             let notices = publication.deliver(number);
             return Appended::Now(number, notices);
         }
-        if !state.has_room(&publication, self.max_bytes) {
+        if !state.has_room(&publication, self.max_bytes.load(Relaxed)) {
             return Appended::Full(publication);
         }
         let number = state.give_number(&mut publication);
@@ -320,7 +329,9 @@ impl Shared {
             state.kept_bytes = state.kept_bytes.saturating_add_signed(more);
         }
         if let Some(last) = events.last() {
-            state.resolved = last.number;
+            // What has a number only is not waited for.
+            let nothing_waits = state.events.is_empty();
+            state.resolved = if nothing_waits { state.last_number } else { last.number };
         }
         state.events.len()
     }
@@ -329,7 +340,7 @@ impl Shared {
     pub(super) fn settle(&self, events: usize, number: u64) {
         let mut state = self.state.lock();
         state.pending_events = state.pending_events.saturating_sub(events);
-        state.delivered = number;
+        state.delivered = if state.pending_events == 0 { state.last_number } else { number };
     }
 
     /// Commands that are not done yet are the next ones.

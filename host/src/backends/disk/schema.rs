@@ -25,9 +25,8 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Statements that are kept prepared.
 const STATEMENTS_MAX: usize = 64;
 
-/// Opens the file for writing; makes it, and its folder, where there is none.
+/// Opens the file for writing, which is there, and brings it to the newest format.
 pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, StorageError> {
-    create_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = connect(path, flags, vfs)?;
     // Nothing is changed in a file that is not ours.
@@ -75,13 +74,7 @@ fn connect(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> Result<Connectio
 
 /// Makes the file, for its owner alone, where there is none. `SQLite` would go on
 /// with a file that it can only read, and say so later.
-fn create_file(path: &Path) -> Result<(), StorageError> {
-    if let Some(folder) = folder_of(path)
-        && !folder.exists()
-    {
-        create_folder(folder)
-            .map_err(|error| refused(folder, "cannot make the store's folder", &error))?;
-    }
+pub(super) fn create_file(path: &Path) -> Result<(), StorageError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

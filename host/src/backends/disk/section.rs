@@ -1,8 +1,8 @@
 //! `pubsub.disk` in the configuration.
 
-use super::{DiskStorage, Options};
-use crate::broker::BrokerError;
+use super::{DiskStorage, Options, place};
 use crate::broker::driver::{Connection, Features};
+use crate::broker::{BrokerError, StoreBounds};
 use crate::builtin::storage::StorageError;
 use crate::builtin::{BuiltIn, Settings};
 use crate::config::{BackendSection, ConnectionSettings, Key, Section};
@@ -47,8 +47,9 @@ impl BackendSection for DiskSection {
         if !section.has("path") {
             section.missing("path", "the file that events are kept in, such as \"data/events.db\"");
         }
-        // Without what says nothing, such as `./`: one file has one name.
-        let path = section.path("path").map(|found| found.value.components().collect());
+        // Without what says nothing, such as `./`, and without links.
+        let path = section.path("path");
+        let path = path.map(|found| place::plain(found.value.components().collect()));
         let max_bytes = section.size("max_bytes", BYTES).map(|found| found.value);
         let expiry = section.duration("subscription_expiry", EXPIRY).map(|found| found.value);
         Some(Arc::new(DiskSettings {
@@ -84,8 +85,15 @@ impl DiskSettings {
 }
 
 impl ConnectionSettings for DiskSettings {
+    /// The bounds may differ: see [`store_bounds`](Self::store_bounds).
     fn same_as(&self, other: &dyn ConnectionSettings) -> bool {
-        (other as &dyn Any).downcast_ref::<Self>() == Some(self)
+        let other = (other as &dyn Any).downcast_ref::<Self>();
+        other.is_some_and(|other| place::real(&other.path) == place::real(&self.path))
+    }
+
+    fn store_bounds(&self) -> Option<StoreBounds> {
+        let (bytes_max, subscription_expiry) = (self.max_bytes, self.subscription_expiry);
+        Some(StoreBounds { bytes_max, subscription_expiry })
     }
 
     fn describe(&self) -> String {

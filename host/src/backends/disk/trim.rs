@@ -72,6 +72,7 @@ struct Piece {
 impl Piece {
     fn run(&mut self, connection: &Connection, id: i64, trim: &Trim) -> rusqlite::Result<()> {
         let mut found = Vec::new();
+        let mut is_kept = false;
         {
             let mut statement = connection.prepare_cached(
                 "SELECT number, size, time FROM event INDEXED BY event_of_topic \
@@ -84,22 +85,26 @@ impl Piece {
                 TRIM_ROWS_MAX
             ])?;
             while let Some(row) = rows.next()? {
-                found.push((row.get(0)?, row.get(1)?, from_millis(row.get(2)?)));
+                let (number, size, time): (u64, u64, _) =
+                    (row.get(0)?, row.get(1)?, from_millis(row.get(2)?));
+                // What follows is kept too, and need not be read.
+                is_kept =
+                    trim.retention.is_some_and(|retention| self.is_kept(retention, time, trim.now));
+                if is_kept {
+                    break;
+                }
+                found.push((number, size));
+                self.rest = (self.rest.0.saturating_sub(1), self.rest.1.saturating_sub(size));
             }
         }
-        self.is_last = found.len() < TRIM_ROWS_MAX;
+        self.is_last = is_kept || found.len() < TRIM_ROWS_MAX;
         let mut delete = connection.prepare_cached("DELETE FROM event WHERE number = ?1")?;
-        for (number, size, time) in found {
-            if trim.retention.is_some_and(|retention| self.is_kept(retention, time, trim.now)) {
-                self.is_last = true;
-                break;
-            }
+        for (number, size) in found {
             if trim.needed.binary_search(&number).is_err() {
                 delete.execute([number])?;
                 self.deleted.events += 1;
                 self.deleted.bytes += size;
             }
-            self.rest = (self.rest.0.saturating_sub(1), self.rest.1.saturating_sub(size));
             self.from = number + 1;
         }
         Ok(())

@@ -37,6 +37,8 @@ pub(super) struct Backlog {
     fetched_to: u64,
     /// How many events are behind, as far as is known.
     behind_events: u64,
+    /// How many came out of the storage since it began.
+    fetched_events: u64,
 }
 
 /// A part of the sequence that is only in the storage.
@@ -72,6 +74,7 @@ impl Backlog {
             round: 0,
             fetched_to: 0,
             behind_events: 0,
+            fetched_events: 0,
         }
     }
 
@@ -178,10 +181,10 @@ impl Backlog {
         (self.ready.len() + self.later.len() + self.open.len()).saturating_add(behind)
     }
 
-    /// Says how many events are behind.
+    /// Says how many events were behind when it began.
     pub(super) fn count_behind(&mut self, events: u64) {
         if self.behind.is_some() {
-            self.behind_events = events;
+            self.behind_events = events.saturating_sub(self.fetched_events);
         }
     }
 
@@ -217,6 +220,7 @@ impl Backlog {
         self.ready.retain(|entry| !held(entry) && entry.is_counted);
         self.ready_bytes = 0;
         self.behind_events += count;
+        self.fetched_events = self.fetched_events.saturating_sub(count);
         self.round += 1;
         self.fetching = false;
         self.fetched_to = 0;
@@ -271,7 +275,9 @@ impl Backlog {
             return Some(self.take_open(page, entry));
         }
         let is_empty = page.events.is_empty();
-        self.behind_events = self.behind_events.saturating_sub(page.events.len() as u64);
+        let fetched = page.events.len() as u64;
+        self.behind_events = self.behind_events.saturating_sub(fetched);
+        self.fetched_events += fetched;
         for stored in page.events {
             self.take_later(stored.number);
             if let Some(entry) = entry(stored) {

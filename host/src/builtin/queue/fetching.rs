@@ -55,10 +55,12 @@ impl Queue {
     fn take_page(&self, round: u64, page: Page) -> (Told, Option<Duration>) {
         let filter = self.event_filter();
         let mut state = self.state.lock();
-        let (qos, not_from, live_from) = (state.qos, state.not_from.clone(), state.live_from);
+        let (qos, not_from) = (state.qos, state.not_from.clone());
+        let (live_from, live_to) = (state.live_from, state.live_to);
         let wanted = |stored: Stored| {
             let own = stored.from.is_some() && stored.from.as_deref() == not_from.as_deref();
-            let live = stored.qos.min(qos) == Qos::AtMostOnce && stored.number >= live_from;
+            let at_qos_0 = stored.qos.min(qos) == Qos::AtMostOnce || stored.number < live_to;
+            let live = at_qos_0 && stored.number >= live_from;
             // What is open may come from a snapshot of another subscription.
             let fits = self.filter.matches(&stored.topic)
                 && filter.as_ref().is_none_or(|filter| filter.matches(&stored.event));

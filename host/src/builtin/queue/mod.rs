@@ -4,6 +4,7 @@ mod backlog;
 mod entry;
 mod fetching;
 mod lanes;
+mod load;
 mod member;
 mod place;
 mod state;
@@ -48,6 +49,10 @@ pub(super) struct Queue {
     room: Notify,
     /// Tells who waits until an acknowledgement is kept.
     kept: Notify,
+    /// Whether the storage does not know yet what it is now.
+    pub(super) is_changed: AtomicBool,
+    /// Held while its place is set in the storage and here.
+    pub(super) placing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What a new queue is made of.
@@ -106,6 +111,8 @@ impl Queue {
             state: Mutex::new(state),
             room: Notify::new(),
             kept: Notify::new(),
+            is_changed: AtomicBool::new(false),
+            placing: Arc::default(),
         }
     }
 
@@ -127,9 +134,13 @@ impl Queue {
         self.state.lock().not_from.clone()
     }
 
-    /// Makes it ready for a new member. Says whether that has changed it.
-    pub(super) fn adapt(&self, qos: Qos, not_from: Option<&String>) -> bool {
+    /// Makes it ready for a new member. Says whether that has changed it. `end`: the
+    /// number that comes next.
+    pub(super) fn adapt(&self, qos: Qos, not_from: Option<&String>, end: u64) -> bool {
         let mut state = self.state.lock();
+        if state.qos == Qos::AtMostOnce && qos > Qos::AtMostOnce {
+            state.live_to = end;
+        }
         let alone = state.members.is_empty();
         let changed = state.qos < qos || alone && state.not_from.as_ref() != not_from;
         state.qos = state.qos.max(qos);
@@ -139,11 +150,10 @@ impl Queue {
         changed
     }
 
-    /// Lets a member take events.
-    pub(super) fn join(self: &Arc<Self>, member: Arc<Member>) {
+    /// Lets a member take events. Nothing is fetched for it yet.
+    pub(super) fn join(&self, member: Arc<Member>) {
         self.was_used.store(true, Ordering::Relaxed);
         self.state.lock().join(member);
-        self.fetch();
     }
 
     /// Whether there was a subscriber in this process.

@@ -1,6 +1,6 @@
 //! How far a queue is, for the storage to keep, and going elsewhere.
 
-use super::member::tell;
+use super::member::{Told, tell};
 use super::{Entry, Queue};
 use crate::broker::{BrokerError, Qos, TopicFilter};
 use crate::builtin::storage::{Delta, Position, Progress};
@@ -25,7 +25,7 @@ impl Queue {
         live_from: u64,
     ) -> Vec<Entry> {
         let mut state = self.state.lock();
-        state.live_from = live_from;
+        (state.live_from, state.live_to) = (live_from, 0);
         state.kept_next = position.next;
         state.begin(position, end)
     }
@@ -104,17 +104,20 @@ impl Queue {
         }
     }
 
-    /// Forgets the events of topics that nobody has in hand.
-    pub(in crate::builtin) fn purge(self: &Arc<Self>, filter: &TopicFilter) {
-        let noted = {
+    /// Forgets the events of topics that nobody has in hand. Returns whom to tell:
+    /// what was behind them may be next.
+    pub(in crate::builtin) fn purge(self: &Arc<Self>, filter: &TopicFilter) -> Told {
+        let (told, noted) = {
             let mut state = self.state.lock();
             let _dropped = state.purge(filter);
-            self.is_durable() && !std::mem::replace(&mut state.is_noted, true)
+            let noted = self.is_durable() && !std::mem::replace(&mut state.is_noted, true);
+            (state.all(), noted)
         };
         if noted {
             self.progressed(false);
         }
         self.room.notify_waiters();
+        told
     }
 
     /// Says how many events are only in the storage.

@@ -3,6 +3,7 @@
 use super::backlog::Backlog;
 use super::entry::{Delayed, Entry};
 use super::lanes::Lanes;
+use super::load::Load;
 use super::member::{Member, Told};
 use super::unsettled::Unsettled;
 use crate::broker::driver::{Incoming, Token};
@@ -70,12 +71,8 @@ pub(super) struct State {
     pub(super) kept_next: u64,
     /// From this number on, events of qos 0 come as they are published.
     pub(super) live_from: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Load {
-    events: usize,
-    bytes: usize,
+    /// Before this number, those of all qos: it had no subscriber of a higher one.
+    pub(super) live_to: u64,
 }
 
 impl State {
@@ -110,6 +107,7 @@ impl State {
             is_paused: false,
             kept_next: 0,
             live_from: 0,
+            live_to: 0,
         }
     }
 
@@ -436,6 +434,11 @@ impl State {
 
     /// Takes an event in that comes from elsewhere than a publisher.
     pub(super) fn restore(&mut self, mut entry: Entry) {
+        if entry.qos == Qos::AtMostOnce {
+            entry.is_counted = true;
+            self.buffered.add(entry.size);
+            return self.backlog.put(entry, true);
+        }
         entry.is_counted = !self.backlog.is_held();
         if entry.is_counted {
             self.stored.add(entry.size);
@@ -485,21 +488,5 @@ impl State {
     pub(super) fn all(&mut self) -> Told {
         self.hungry = false;
         self.members.clone()
-    }
-}
-
-impl Load {
-    fn fits(self, size: usize, events_max: usize, bytes_max: usize) -> bool {
-        self.events == 0 || self.events < events_max && self.bytes.saturating_add(size) <= bytes_max
-    }
-
-    fn add(&mut self, size: usize) {
-        self.events += 1;
-        self.bytes += size;
-    }
-
-    fn remove(&mut self, size: usize) {
-        self.events = self.events.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(size);
     }
 }

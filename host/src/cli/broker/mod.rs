@@ -38,7 +38,9 @@ pub(super) struct BrokerArgs {
 
 #[derive(Subcommand)]
 enum Command {
+    /// List topics and what they keep
     Topics(ListArgs),
+    /// List subscriptions and what waits for them
     Subscriptions(ListArgs),
     Remove(RemoveArgs),
     Peek(PeekArgs),
@@ -62,7 +64,7 @@ struct Which {
     path: Option<PathBuf>,
 }
 
-/// List what is kept: topics, or subscriptions with what waits for them
+/// List topics with what they keep, or subscriptions with what waits for them
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

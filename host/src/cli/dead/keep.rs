@@ -10,7 +10,9 @@
 
 use super::places::client_id;
 use crate::broker::driver::{Connection, Features, Ready, Source, SubscribeRequest};
-use crate::broker::{BrokerError, Budget, Event, Qos, RetentionRule, Share, Topic, TopicFilter};
+use crate::broker::{
+    BrokerError, Budget, Event, Qos, RetentionRule, Share, StoreBounds, Topic, TopicFilter,
+};
 use crate::config::ConnectionSettings;
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
@@ -251,6 +253,10 @@ impl Connection for Keeping {
 
     fn set_retention(&self, rules: Vec<RetentionRule>) {
         self.inner.set_retention(rules);
+    }
+
+    fn set_store_bounds(&self, bounds: StoreBounds) {
+        self.inner.set_store_bounds(bounds);
     }
 
     async fn close(&self, grace: Duration) {

@@ -8,6 +8,7 @@ mod plan;
 mod publish;
 mod pulls;
 mod queues;
+mod stores;
 
 pub use grants::{Grants, Route, RouteError};
 pub use plan::{BrokerPlan, ComponentFacts, ComponentPlan, Plan, SubscriptionPlan};
@@ -31,6 +32,7 @@ pub fn resolve(config: &Config, components: &[ComponentFacts]) -> Result<Plan, E
     check::scopes(&join, &mut errors);
     queues::shared(&join, &mut errors);
     check::listeners(&join, &mut errors);
+    stores::shared(&join, &mut errors);
     check::components(&join, &mut errors);
     publish::ambiguous(&join, &mut errors);
     let notes = check::notes(&join);

@@ -18,7 +18,7 @@ async fn one_process_at_a_time() {
     let folder = Folder::new();
     let storage = folder.open();
     let message = refusal(&folder.path());
-    assert!(message.contains("is in use already: bindings with one `path` need"), "{message}");
+    assert!(message.contains("is in use by this process: one broker"), "{message}");
     // As another process would have written it.
     let lock = folder.0.path().join("events.db.lock");
     fs::write(&lock, "1234\n").unwrap();
