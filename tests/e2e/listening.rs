@@ -256,6 +256,35 @@ async fn tls_shows_a_certificate_and_asks_for_one() {
     drain(&mut host).await;
 }
 
+/// With the client of `pubsub.mqtt`, which has all transports.
+#[tokio::test]
+async fn mqtt_6_clients_come_by_web_socket() {
+    let scene = Scene::memory();
+    let c = Certificates::make(scene.folder());
+    let show = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let (ca, cert, key) = (show(&c.ca), show(&c.server_cert), show(&c.server_key));
+    scene.write(&receiver(&format!(
+        "listen = [\"ws://127.0.0.1:0/mqtt\", \"wss://127.0.0.1:0/mqtt\"]\n\
+         cert_file = \"{cert}\"\nkey_file = \"{key}\"\ntopic = \"a\"\ndelivery = \"push\""
+    )));
+    let mut host = scene.run_ready().await;
+    for (scheme, keys) in [("ws", String::new()), ("wss", format!("ca_file = \"{ca}\""))] {
+        for version in ["5", "3.1.1"] {
+            let port = port(&host, scheme);
+            let client = Scene::memory();
+            client.write(&format!(
+                "specversion = \"0.2\"\n[[capability]]\nname = \"pubsub.mqtt\"\n\
+                 [[capability.config]]\nurl = \"{scheme}://localhost:{port}/mqtt\"\n\
+                 version = \"{version}\"\n{keys}\n"
+            ));
+            let data = format!("by {scheme}, version {version}");
+            client.publish(&["a", "-m", &data, "--qos", "2"], "").await;
+            host.wait_for(Out, &format!("data: \"{data}\"")).await;
+        }
+    }
+    drain(&mut host).await;
+}
+
 #[tokio::test]
 async fn rules_say_who_may_publish_and_subscribe() {
     let scene = Scene::memory();

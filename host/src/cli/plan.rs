@@ -6,7 +6,6 @@ use super::failure::Failure;
 use super::files;
 use super::listening::{self, Listening, Prepared, Wanted};
 use crate::backends::backends;
-use crate::broker::driver::Connection;
 use crate::broker::{Broker, BrokerError, Budget, Limits, Order, Topic};
 use crate::config::{
     self, BrokerPlan, ComponentFacts, ComponentPlan, Config, Delivery, Errors, Instance, Network,
@@ -43,9 +42,12 @@ pub(super) struct InUse {
     /// What all brokers share.
     budget: Arc<Budget>,
     max_in_flight_bytes: usize,
-    /// What listens from when this takes effect, and how many subscriptions before.
-    listeners: Mutex<Vec<(Arc<Listening>, usize, Option<Prepared>)>>,
+    listeners: Mutex<Vec<ToListen>>,
 }
+
+/// What listens from when a version takes effect; how many subscriptions are opened
+/// before; and how, where it does.
+type ToListen = (Arc<Listening>, usize, Option<Prepared>);
 
 /// A broker, and how it is reached.
 #[derive(Clone)]
@@ -356,7 +358,7 @@ impl Planned {
                 Listening::new(Arc::clone(&connection), bare, private)
             });
             if let Some(listening) = &listening {
-                connection = Arc::clone(listening) as Arc<dyn Connection>;
+                connection = listening.connection();
             }
             let (id, limits, budget) = (wanted.id.clone(), limits.clone(), budget.clone());
             let broker = Broker::with_budget(id, connection, limits, budget);

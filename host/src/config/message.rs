@@ -90,7 +90,7 @@ impl Problem {
                  each has its `max_in_flight`"
             ),
             P::NoListener { backend } => format!(
-                "{backend} is a broker of its own: only the built-in broker can listen here"
+                "{backend} cannot listen here: only the built-in broker can, in builds that have the feature `listener`"
             ),
             P::ListensTwice { line } => {
                 format!("another binding says where this broker listens, in line {line}")

@@ -143,7 +143,7 @@ impl Hub {
     pub(super) async fn keep_time(self: Arc<Self>) {
         loop {
             match self.registry.next_due().await {
-                Due::Will(client_id, will) => self.publish_will(&client_id, will),
+                Due::Will(client_id, will) => self.publish_will(&client_id, *will),
                 Due::Expired(session) => session.end(),
             }
         }

@@ -72,7 +72,7 @@ pub(super) struct Claim {
 
 /// What is due.
 pub(super) enum Due {
-    Will(Arc<str>, Will),
+    Will(Arc<str>, Box<Will>),
     Expired(Box<Session>),
 }
 
@@ -237,7 +237,7 @@ impl State {
                 if let Some(expires) = parked.expires {
                     self.due.insert((expires, number), client_id.clone());
                 }
-                return Some(Due::Will(client_id, will.0));
+                return Some(Due::Will(client_id, Box::new(will.0)));
             }
             let session = parked.session.take();
             self.slots.remove(&client_id);

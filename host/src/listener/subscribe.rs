@@ -96,6 +96,8 @@ impl Client {
             order: Order::None,
             event_filter: None,
             start: Start::New,
+            // Sessions end with the process: what a storage kept for one would be for
+            // nobody. A group is also that of components.
             is_temporary: target.group.is_none(),
             group_max_in_flight: None,
             max_in_flight: usize::from(limits.in_flight_max),

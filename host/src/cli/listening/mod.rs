@@ -83,6 +83,11 @@ impl Listening {
         Arc::new(Self { inner, bare, listener, private, state })
     }
 
+    /// The connection for components.
+    pub(super) fn connection(self: &Arc<Self>) -> Arc<dyn Connection> {
+        self.clone()
+    }
+
     /// Takes the addresses that are not ours yet. Nobody is let in.
     pub(super) fn prepare(&self, wanted: Wanted) -> Result<Prepared, Refused> {
         let known = self.state.lock();
@@ -176,8 +181,8 @@ pub(super) fn read(
     folder: Option<&Path>,
     problems: &mut Vec<Errors>,
 ) -> Result<Vec<Option<Wanted>>, Failure> {
-    if folder.is_some() {
-        check_folder(plan, folder.unwrap_or(Path::new("")))?;
+    if let Some(folder) = folder {
+        check_folder(plan, folder)?;
     }
     let read = |broker: &BrokerPlan| {
         let wanted = Wanted::read(config, broker.listen.as_ref()?, folder);

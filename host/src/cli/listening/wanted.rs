@@ -108,15 +108,17 @@ fn access(settings: &ListenSettings) -> Access {
 }
 
 fn listener_settings(config: &Config, listen: &ListenSettings, access: Access) -> Settings {
-    let mut settings = Settings::default();
-    settings.format = match listen.format {
-        ListenFormat::CloudEvents => Format::CloudEvents,
-        ListenFormat::Structured => Format::Structured,
-        ListenFormat::Raw => Format::Raw,
-    };
-    settings.access = access;
     let keep_alive = listen.limits.keep_alive;
-    settings.keep_alive_max = keep_alive.and_then(|time| u16::try_from(time.as_secs()).ok());
+    let mut settings = Settings {
+        format: match listen.format {
+            ListenFormat::CloudEvents => Format::CloudEvents,
+            ListenFormat::Structured => Format::Structured,
+            ListenFormat::Raw => Format::Raw,
+        },
+        access,
+        keep_alive_max: keep_alive.and_then(|time| u16::try_from(time.as_secs()).ok()),
+        ..Settings::default()
+    };
     let packet = (config.max_event_size + PACKET_MARGIN).min(PACKET_BYTES_MAX);
     settings.limits.packet_bytes_max = u32::try_from(packet).unwrap_or(u32::MAX);
     set_limits(&mut settings.limits, &listen.limits);
