@@ -1,0 +1,107 @@
+// Two browsers that talk to each other, and one that joins late.
+//
+//     node browsers.js URL CHROMIUM FOLDER
+//
+// URL is where the host serves the page, CHROMIUM the program of the browser, and FOLDER
+// an empty one for its profiles. Ends with 0 if all was as it has to be.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [url, executablePath, folder] = process.argv.slice(2);
+const PATIENCE_MS = 20_000;
+const ARGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+const browsers = [];
+
+// A browser of one person: a process and a profile of its own, in the room.
+async function enter(name, room = "lobby") {
+  const options = { executablePath, args: ARGS, headless: true };
+  const context = await chromium.launchPersistentContext(join(folder, name), options);
+  browsers.push(context);
+  context.setDefaultTimeout(PATIENCE_MS);
+  const page = context.pages()[0] ?? (await context.newPage());
+  const person = { name, page, errors: [] };
+  page.on("pageerror", (error) => person.errors.push(String(error)));
+  await page.goto(`${url}?room=${room}&name=${encodeURIComponent(name)}`);
+  await page.locator("#state", { hasText: /^connected$/ }).waitFor();
+  return person;
+}
+
+async function say(person, text) {
+  await person.page.fill("#text", text);
+  await person.page.click("#say button");
+}
+
+// Waits until the person sees the line.
+async function sees(person, from, text, kind = "message") {
+  const lines = person.page.locator(`#lines li.${kind}`);
+  const line = lines.filter({ has: person.page.locator("b", { hasText: exactly(from) }) });
+  await line.filter({ has: person.page.locator("span", { hasText: exactly(text) }) }).waitFor();
+}
+
+const exactly = (text) => new RegExp(`^${text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")}$`);
+
+// What the person sees, in order.
+async function all(person, kind = "message") {
+  return person.page.locator(`#lines li.${kind}`).evaluateAll((lines) =>
+    lines.map((line) => [line.querySelector("b").textContent, line.querySelector("span").textContent]),
+  );
+}
+
+try {
+  const ann = await enter("ann");
+  const ben = await enter("ben <b>");
+  const talk = [
+    ["ann", "hello, is anybody here?"],
+    ["ben <b>", "yes: ✓"],
+    ["ann", "<img src=x onerror=alert(1)>"],
+    ["ben <b>", "**** it"],
+  ];
+  for (const [name, heard] of talk) {
+    const [speaker, other] = name === "ann" ? [ann, ben] : [ben, ann];
+    await say(speaker, heard.replace("****", "Darn"));
+    await sees(other, name, heard);
+    await sees(speaker, name, heard);
+  }
+
+  // Answers are for who asked.
+  await say(ben, "/who");
+  await sees(ben, "chat", "spoke lately: ann, ben <b>", "answer");
+  await say(ben, "   ");
+  await sees(ben, "chat", "there is nothing in that message", "answer");
+
+  // Who joins late sees what was said, in the order in which it was said.
+  const cleo = await enter("cleo");
+  await sees(cleo, ...talk.at(-1));
+  assert.deepEqual(await all(cleo), talk);
+  await say(cleo, "what have I missed?");
+  talk.push(["cleo", "what have I missed?"]);
+  for (const person of [ann, ben, cleo]) {
+    await sees(person, ...talk.at(-1));
+    assert.deepEqual(await all(person), talk, person.name);
+    assert.equal(await person.page.locator("#lines img").count(), 0, "what is said is text");
+  }
+  assert.equal((await all(ben, "answer")).length, 2);
+  for (const person of [ann, cleo]) assert.deepEqual(await all(person, "answer"), []);
+
+  // Another room hears nothing of it.
+  const dora = await enter("dora", "attic");
+  await say(dora, "alone");
+  await sees(dora, "dora", "alone");
+  assert.deepEqual(await all(dora), [["dora", "alone"]]);
+  assert.deepEqual(await all(ann), talk);
+
+  for (const person of [ann, ben, cleo, dora]) assert.deepEqual(person.errors, [], person.name);
+  console.log("four browsers have talked");
+} finally {
+  await Promise.all(browsers.map((browser) => browser.close()));
+}
