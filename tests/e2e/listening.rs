@@ -19,7 +19,7 @@ fn receiver(keys: &str) -> String {
 }
 
 /// The port that the host says it listens at, by scheme.
-fn port(host: &Host, scheme: &str) -> u16 {
+pub(crate) fn port(host: &Host, scheme: &str) -> u16 {
     let lines = host.lines().of(Err);
     let at = format!("listening at {scheme}://");
     let found = lines.iter().find_map(|line| line.split_once(&at));
@@ -29,7 +29,7 @@ fn port(host: &Host, scheme: &str) -> u16 {
     port.parse().unwrap()
 }
 
-fn client(program: &str, port: u16, arguments: &[&str]) -> Command {
+pub(crate) fn client(program: &str, port: u16, arguments: &[&str]) -> Command {
     // Into a pipe it would write when much has gathered.
     let mut command = Command::new("stdbuf");
     command
@@ -41,19 +41,19 @@ fn client(program: &str, port: u16, arguments: &[&str]) -> Command {
 }
 
 /// Publishes with mosquitto_pub, and returns whether that went well.
-async fn publish(port: u16, arguments: &[&str]) -> bool {
+pub(crate) async fn publish(port: u16, arguments: &[&str]) -> bool {
     let output = client("mosquitto_pub", port, arguments).output();
     within("mosquitto_pub", output).await.unwrap().status.success()
 }
 
 /// A mosquitto_sub that is subscribed.
-struct Subscriber {
+pub(crate) struct Subscriber {
     child: Child,
     lines: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>,
 }
 
 impl Subscriber {
-    async fn start(port: u16, arguments: &[&str]) -> Self {
+    pub(crate) async fn start(port: u16, arguments: &[&str]) -> Self {
         use tokio::io::AsyncBufReadExt;
         let mut command = client("mosquitto_sub", port, &[&["-d", "-v"], arguments].concat());
         let mut child = command.spawn().unwrap();
@@ -63,11 +63,19 @@ impl Subscriber {
         this
     }
 
-    async fn until(&mut self, text: &str) -> String {
+    pub(crate) async fn until(&mut self, text: &str) -> String {
+        self.up_to(text).await.pop().unwrap_or_default()
+    }
+
+    /// All lines up to one that contains the text.
+    pub(crate) async fn up_to(&mut self, text: &str) -> Vec<String> {
         let found = async {
+            let mut lines = Vec::new();
             while let Some(line) = self.lines.next_line().await.unwrap() {
-                if line.contains(text) {
-                    return line;
+                let is_last = line.contains(text);
+                lines.push(line);
+                if is_last {
+                    return lines;
                 }
             }
             panic!("mosquitto_sub has ended before `{text}`");
@@ -102,6 +110,7 @@ macro_rules! on_each_storage {
         }
     };
 }
+pub(crate) use on_each_storage;
 
 on_each_storage!(
     clients_and_components_get_each_others_events,

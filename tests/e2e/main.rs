@@ -5,6 +5,7 @@
 
 mod brokers;
 mod cache;
+mod chat;
 mod commands;
 mod dead;
 mod examples;

@@ -1,4 +1,4 @@
-// Two browsers that talk to each other, and one that joins late.
+// Two browsers that talk to each other, and people who join late.
 //
 //     node browsers.js URL CHROMIUM FOLDER
 //
@@ -22,13 +22,18 @@ const ARGS = [
 ];
 const browsers = [];
 
-// A browser of one person: a process and a profile of its own, in the room.
-async function enter(name, room = "lobby") {
+// A browser: a process with a profile of its own.
+async function start(profile) {
   const options = { executablePath, args: ARGS, headless: true };
-  const context = await chromium.launchPersistentContext(join(folder, name), options);
-  browsers.push(context);
-  context.setDefaultTimeout(PATIENCE_MS);
-  const page = context.pages()[0] ?? (await context.newPage());
+  const browser = await chromium.launchPersistentContext(join(folder, profile), options);
+  browsers.push(browser);
+  browser.setDefaultTimeout(PATIENCE_MS);
+  return browser;
+}
+
+// A person in a room, in a tab of a browser.
+async function enter(browser, name, room = "lobby") {
+  const page = await browser.newPage();
   const person = { name, page, errors: [] };
   page.on("pageerror", (error) => person.errors.push(String(error)));
   await page.goto(`${url}?room=${room}&name=${encodeURIComponent(name)}`);
@@ -58,8 +63,9 @@ async function all(person, kind = "message") {
 }
 
 try {
-  const ann = await enter("ann");
-  const ben = await enter("ben <b>");
+  const [first, second] = await Promise.all([start("first"), start("second")]);
+  const ann = await enter(first, "ann");
+  const ben = await enter(second, "ben <b>");
   const talk = [
     ["ann", "hello, is anybody here?"],
     ["ben <b>", "yes: ✓"],
@@ -80,7 +86,7 @@ try {
   await sees(ben, "chat", "there is nothing in that message", "answer");
 
   // Who joins late sees what was said, in the order in which it was said.
-  const cleo = await enter("cleo");
+  const cleo = await enter(first, "cleo");
   await sees(cleo, ...talk.at(-1));
   assert.deepEqual(await all(cleo), talk);
   await say(cleo, "what have I missed?");
@@ -94,14 +100,14 @@ try {
   for (const person of [ann, cleo]) assert.deepEqual(await all(person, "answer"), []);
 
   // Another room hears nothing of it.
-  const dora = await enter("dora", "attic");
+  const dora = await enter(second, "dora", "attic");
   await say(dora, "alone");
   await sees(dora, "dora", "alone");
   assert.deepEqual(await all(dora), [["dora", "alone"]]);
   assert.deepEqual(await all(ann), talk);
 
   for (const person of [ann, ben, cleo, dora]) assert.deepEqual(person.errors, [], person.name);
-  console.log("four browsers have talked");
+  console.log("all have talked");
 } finally {
   await Promise.all(browsers.map((browser) => browser.close()));
 }
