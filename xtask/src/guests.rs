@@ -40,7 +40,7 @@ fn build_python(tools: &Tools) -> Result<()> {
 }
 
 /// Whether a file is there, and was written after all of these.
-fn is_newer(file: &Path, sources: &[PathBuf]) -> Result<bool> {
+pub(crate) fn is_newer(file: &Path, sources: &[PathBuf]) -> Result<bool> {
     let Ok(written) = file.metadata().and_then(|data| data.modified()) else { return Ok(false) };
     for source in sources {
         let changed = source.metadata().and_then(|data| data.modified());

@@ -8,7 +8,9 @@ use std::process::Command;
 /// What the tests need from the system.
 #[derive(Clone, Copy)]
 pub(crate) enum Package {
+    Chromium,
     Mosquitto,
+    Node,
     Python,
 }
 
@@ -20,7 +22,9 @@ struct Manager {
     options: &'static [&'static str],
     install: &'static str,
     needs_root: bool,
+    chromium: &'static [&'static str],
     mosquitto: &'static [&'static str],
+    node: &'static [&'static str],
     python: &'static [&'static str],
 }
 
@@ -35,7 +39,9 @@ const MANAGERS: [Manager; 6] = [
         options: &["-o", LOCK_WAIT, "--yes", "--no-install-recommends"],
         install: "install",
         needs_root: true,
+        chromium: &["chromium"],
         mosquitto: &["mosquitto"],
+        node: &["nodejs", "npm"],
         python: &["python3", "python3-venv"],
     },
     Manager {
@@ -44,7 +50,9 @@ const MANAGERS: [Manager; 6] = [
         options: &["--assumeyes"],
         install: "install",
         needs_root: true,
+        chromium: &["chromium"],
         mosquitto: &["mosquitto"],
+        node: &["nodejs", "npm"],
         python: &["python3", "python3-pip"],
     },
     Manager {
@@ -53,7 +61,9 @@ const MANAGERS: [Manager; 6] = [
         options: &["--non-interactive"],
         install: "install",
         needs_root: true,
+        chromium: &["chromium"],
         mosquitto: &["mosquitto"],
+        node: &["nodejs", "npm"],
         python: &["python3", "python3-pip"],
     },
     Manager {
@@ -62,7 +72,9 @@ const MANAGERS: [Manager; 6] = [
         options: &["--needed", "--noconfirm"],
         install: "-S",
         needs_root: true,
+        chromium: &["chromium"],
         mosquitto: &["mosquitto"],
+        node: &["nodejs", "npm"],
         python: &["python"],
     },
     Manager {
@@ -71,7 +83,9 @@ const MANAGERS: [Manager; 6] = [
         options: &[],
         install: "add",
         needs_root: true,
+        chromium: &["chromium"],
         mosquitto: &["mosquitto"],
+        node: &["nodejs", "npm"],
         python: &["python3", "py3-pip"],
     },
     Manager {
@@ -80,7 +94,9 @@ const MANAGERS: [Manager; 6] = [
         options: &[],
         install: "install",
         needs_root: false,
+        chromium: &["chromium"],
         mosquitto: &["mosquitto"],
+        node: &["node"],
         python: &["python3"],
     },
 ];
@@ -88,6 +104,10 @@ const MANAGERS: [Manager; 6] = [
 /// Installs a package, or says which command would.
 pub(crate) fn install(package: Package, allowed: bool) -> Result<()> {
     let (what, site) = match package {
+        Package::Chromium => {
+            ("Chromium, the browser that shows the page of the chat", "chromium.org")
+        }
+        Package::Node => ("Node.js with npm, for the page of the chat", "nodejs.org"),
         Package::Mosquitto => ("mosquitto, the MQTT broker that the tests start", "mosquitto.org"),
         Package::Python => {
             ("Python 3 with its module `venv`, for the example in Python", "python.org")
@@ -123,7 +143,9 @@ pub(crate) fn install(package: Package, allowed: bool) -> Result<()> {
 impl Manager {
     fn names(&self, package: Package) -> &'static [&'static str] {
         match package {
+            Package::Chromium => self.chromium,
             Package::Mosquitto => self.mosquitto,
+            Package::Node => self.node,
             Package::Python => self.python,
         }
     }

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 /// last those of the workspace, so that the runner's summary ends the output.
 pub(crate) fn test(tools: &Tools, filters: &[String]) -> Result<()> {
     tools.mosquitto()?;
+    let has_browsers = tools.browsers();
     let has_nextest = tools.cargo_tool(&NEXTEST)?;
     guests::build(tools)?;
     // In one go: apart, host and tests would ask different features of tokio.
@@ -22,7 +23,10 @@ pub(crate) fn test(tools: &Tools, filters: &[String]) -> Result<()> {
         failed.extend(attempt("Testing the examples in the documentation", &mut doc_tests()));
     }
     heading("Testing the workspace");
-    let tested = if has_nextest { nextest(filters) } else { cargo_test(filters) };
+    let tested = match has_nextest {
+        true => nextest(filters, has_browsers),
+        false => cargo_test(filters, has_browsers),
+    };
     failed.extend(tested.err().map(|error| error.to_string()));
     if !failed.is_empty() {
         bail!("{}", failed.join("\nerror: "));
@@ -46,24 +50,24 @@ fn doc_tests() -> Command {
     cargo(["test", "--workspace", "--doc"])
 }
 
-fn nextest(filters: &[String]) -> Result<()> {
+fn nextest(filters: &[String], has_browsers: bool) -> Result<()> {
     let mut command = with_tools(cargo(["nextest", "run", "--workspace"]))?;
     if std::env::var_os("CI").is_some() {
         command.args(["--profile", "ci"]);
     }
-    run(with_host(command.args(filters))?)
+    run(with_host(command.args(filters), has_browsers)?)
 }
 
 /// The tests without cargo-nextest: no limit on a test's time, and one program
 /// after the other.
-fn cargo_test(filters: &[String]) -> Result<()> {
+fn cargo_test(filters: &[String], has_browsers: bool) -> Result<()> {
     eprintln!(
         "note: using `cargo test`, which is slower: cargo-nextest is missing \
          (`cargo install --locked cargo-nextest`)"
     );
     let mut command = cargo(["test", "--workspace", "--lib", "--bins", "--tests"]);
     command.args(["--no-fail-fast", "--"]).args(filters);
-    let command = with_host(&mut command)?;
+    let command = with_host(&mut command, has_browsers)?;
     let text = text_of(command);
     eprintln!("    {text}");
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
@@ -85,8 +89,12 @@ fn cargo_test(filters: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Tells the tests which host to run: it was built just now.
-fn with_host(command: &mut Command) -> Result<&mut Command> {
+/// Tells the tests which host to run, which was built just now, and whether they may
+/// leave out those with browsers.
+fn with_host(command: &mut Command, has_browsers: bool) -> Result<&mut Command> {
+    if has_browsers {
+        command.env("WASI_PUBSUB_TEST_BROWSERS", "1");
+    }
     Ok(command.env("WASI_PUBSUB_BIN", profile_dir()?.join("wasi-pubsub")))
 }
 

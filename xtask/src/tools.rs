@@ -1,6 +1,6 @@
 //! The tools that the tasks stand on: found, or installed.
 
-use crate::guests::PYTHON_REQUIREMENTS;
+use crate::guests::{PYTHON_REQUIREMENTS, is_newer};
 use crate::packages::{self, Package};
 use crate::shell::{cargo, find, heading, output, profile_dir, root, run};
 use anyhow::{Context, Result, bail};
@@ -9,6 +9,11 @@ use std::process::Command;
 
 /// The target that guests are built for.
 pub(crate) const WASM_TARGET: &str = "wasm32-wasip2";
+
+/// The folders of the chat's page and of its test, each with its own `package.json`.
+const NODE_FOLDERS: [&str; 2] = ["guest-examples/chat/page", "guest-examples/chat/test"];
+/// The names that the browser goes by.
+const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// A tool of cargo's that is kept in the target folder, when it is not installed.
 pub(crate) struct CargoTool {
@@ -73,6 +78,46 @@ impl Tools {
         packages::install(Package::Mosquitto, self.may_install)?;
         find("mosquitto").context("mosquitto was installed, and is nowhere in PATH")?;
         Ok(())
+    }
+
+    /// Whether all is there now that shows the page of the chat in browsers. What cannot
+    /// be had is reported: the test is left out then.
+    pub(crate) fn browsers(&self) -> bool {
+        let prepared = self.chromium().and_then(|()| self.node()).and_then(|()| {
+            NODE_FOLDERS.iter().try_for_each(|folder| self.node_modules(&root().join(folder)))
+        });
+        if let Err(error) = &prepared {
+            eprintln!("warning: the page of the chat is not tested: {error:#}");
+        }
+        prepared.is_ok()
+    }
+
+    fn chromium(&self) -> Result<()> {
+        if CHROMIUM.iter().all(|name| find(name).is_none()) {
+            packages::install(Package::Chromium, self.may_install)?;
+        }
+        Ok(())
+    }
+
+    fn node(&self) -> Result<()> {
+        if ["node", "npm"].iter().any(|name| find(name).is_none()) {
+            packages::install(Package::Node, self.may_install)?;
+        }
+        Ok(())
+    }
+
+    /// What the `package-lock.json` of a folder names, beside it.
+    fn node_modules(&self, folder: &Path) -> Result<()> {
+        let wanted = folder.join("package-lock.json");
+        if is_newer(&folder.join("node_modules/.package-lock.json"), &[wanted])? {
+            return Ok(());
+        }
+        let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+        if !self.may_install {
+            bail!("run `npm {}` in {}", npm.join(" "), folder.display());
+        }
+        heading(&format!("Installing what {} needs", folder.display()));
+        run(Command::new("npm").args(npm).current_dir(folder))
     }
 
     /// Whether `cargo NAME` is there now. One that cannot be installed is
