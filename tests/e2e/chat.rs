@@ -4,9 +4,7 @@ use crate::listening::{Subscriber, client, on_each_storage, port, publish};
 use crate::support::{Scene, drain, examples};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use testkit::Host;
-use testkit::Stream::Err;
-use testkit::within;
+use testkit::{Host, Stream, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -34,7 +32,7 @@ async fn start(scene: &Scene) -> Host {
     scene.write(&text.replace(":8083", ":0").replace(":1883", ":0"));
     let page = folder.join("page");
     let mut host = scene.command(&["run", "--static", &page.to_string_lossy()]).start();
-    host.wait_for(Err, "ready").await;
+    host.wait_for(Stream::Err, "ready").await;
     host
 }
 
