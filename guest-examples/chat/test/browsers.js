@@ -34,7 +34,12 @@ async function start(profile) {
 // A person in a room, in a tab of a browser.
 async function enter(browser, name, room = "lobby") {
   const page = await browser.newPage();
-  const person = { name, page, errors: [] };
+  const person = { name, page, errors: [], links: [], isCutOff: false };
+  await page.routeWebSocket(/\/mqtt$/, (link) => {
+    if (person.isCutOff) return link.close();
+    link.connectToServer();
+    person.links.push(link);
+  });
   page.on("pageerror", (error) => person.errors.push(String(error)));
   await page.goto(`${url}?room=${room}&name=${encodeURIComponent(name)}`);
   await page.locator("#state", { hasText: /^connected$/ }).waitFor();
@@ -98,6 +103,18 @@ try {
   }
   assert.equal((await all(ben, "answer")).length, 2);
   for (const person of [ann, cleo]) assert.deepEqual(await all(person, "answer"), []);
+
+  // Who was cut off gets what was said meanwhile.
+  ben.isCutOff = true;
+  await Promise.all(ben.links.map((link) => link.close()));
+  await ben.page.locator("#state", { hasText: /^not connected$/ }).waitFor();
+  talk.push(["ann", "ben?"]);
+  await say(ann, "ben?");
+  await sees(cleo, ...talk.at(-1));
+  assert.deepEqual(await all(ben), talk.slice(0, -1));
+  ben.isCutOff = false;
+  await sees(ben, ...talk.at(-1));
+  assert.deepEqual(await all(ben), talk);
 
   // Another room hears nothing of it.
   const dora = await enter(second, "dora", "attic");
