@@ -45,8 +45,7 @@ fn spoilt(random: &mut fastrand::Rng) -> Vec<u8> {
             0 => bytes[at] = random.u8(..),
             1 => bytes[at] ^= 1 << random.u8(0..8),
             2 if bytes.len() > 1 => drop(bytes.remove(at)),
-            _ => bytes
-                .insert(at, *random.choice([0, 0xff, 0x80, 0x7f, random.u8(..)].iter()).unwrap()),
+            _ => bytes.insert(at, [0, 0xff, 0x80, 0x7f][random.usize(0..4)]),
         }
     }
     bytes
