@@ -128,7 +128,7 @@ async fn the_built_in_broker_cannot_be_reached() {
     for arguments in [&["publish", "a", "-m", "x"][..], &["subscribe", "a"]] {
         let text = failed(&scene, arguments, 2).await;
         assert!(text.starts_with("error: the broker is pubsub.memory"), "{text}");
-        assert!(text.contains("\n  help: publish from a component"), "{text}");
+        assert!(text.contains("\n  help: give it an address, as in listen ="), "{text}");
     }
 }
 

@@ -118,6 +118,16 @@ impl SqliteDisk {
         self.notes().operations.len()
     }
 
+    /// How much had happened right before each sync: what was written last is not
+    /// confirmed by then.
+    pub fn before_syncs(&self) -> Vec<usize> {
+        let notes = self.notes();
+        let all = notes.operations.iter().enumerate();
+        all.filter(|(_, (_, operation))| matches!(operation, Operation::Sync))
+            .map(|(n, _)| n)
+            .collect()
+    }
+
     /// Fails from now on, after so many more operations of that kind, until
     /// [`heal`](Self::heal).
     pub fn fail(&self, fault: Fault, after: u64) {

@@ -32,6 +32,8 @@ mod session;
 mod settings;
 mod subscribe;
 mod sys;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod users;
 mod websocket;
