@@ -11,10 +11,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the `source` of plain messages begins with.
 const SOURCE: &str = "mqtt:";
+/// How often retained messages that have expired are removed. Until then nobody is
+/// sent them, but they take room.
+const FORGET_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A publish that is under way.
 pub(super) type Publishing = Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send>>;
@@ -146,6 +149,15 @@ impl Hub {
                 Due::Will(client_id, will) => self.publish_will(&client_id, *will),
                 Due::Expired(session) => session.end(),
             }
+        }
+    }
+
+    /// Frees the room of retained messages that have expired.
+    pub(super) async fn forget_expired(self: Arc<Self>) {
+        let mut every = tokio::time::interval(FORGET_INTERVAL);
+        loop {
+            every.tick().await;
+            self.retained.forget(|event| self.expiry(event).is_err());
         }
     }
 

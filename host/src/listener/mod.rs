@@ -217,6 +217,7 @@ impl Listener {
         let hub = Hub::new(broker, settings, retained, unique);
         let mut tasks = JoinSet::new();
         tasks.spawn(hub.clone().keep_time());
+        tasks.spawn(hub.clone().forget_expired());
         if let Some(interval) = hub.settings.sys_interval {
             tasks.spawn(sys::tell(hub.clone(), interval));
         }
@@ -259,11 +260,18 @@ impl Listener {
 }
 
 async fn accept(bound: Bound, door: Arc<RwLock<Arc<Door>>>, shared: Arc<Shared>) {
+    let mut is_failing = false;
     loop {
         match bound.accept().await {
-            Ok(stream) => begin(stream, door.read().clone(), &shared),
+            Ok(stream) => {
+                is_failing = false;
+                begin(stream, door.read().clone(), &shared);
+            }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                // Without file descriptors it goes on like that, many times a second.
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -90,6 +90,22 @@ impl RetainedStore {
         in_range.filter(|message| filter.matches(&message.topic)).cloned().collect()
     }
 
+    /// Removes those whose event is over.
+    pub fn forget(&self, is_over: impl Fn(&Event) -> bool) {
+        let over = |message: &RetainedMessage| is_over(&message.event);
+        // There are mostly none, and readers need not wait for that to be found out.
+        if !self.state.read().messages.values().any(|message| over(message)) {
+            return;
+        }
+        let mut state = self.state.write();
+        let State { messages, bytes } = &mut *state;
+        messages.retain(|_, message| {
+            let is_over = over(message);
+            *bytes -= if is_over { size(message) } else { 0 };
+            !is_over
+        });
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -163,5 +179,14 @@ mod tests {
         assert!(!store.set(message("c", "1")));
         assert!(!store.set(message("b", "123456")));
         assert!(store.set(message("a", "")) && store.set(message("b", "123456")));
+    }
+
+    #[test]
+    fn what_is_over_makes_room() {
+        let store = RetainedStore::new(2, 10);
+        assert!(store.set(message("a", "1234")) && store.set(message("b", "1")));
+        store.forget(|event| event.data.len() > 1);
+        assert_eq!(found(&store, "#"), ["b"]);
+        assert!(store.set(message("c", "123456")));
     }
 }
