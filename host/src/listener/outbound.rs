@@ -159,7 +159,6 @@ impl Client {
         }
         let id = self.session.next_id();
         if !self.write(&message, qos, id, false) {
-            self.session.unuse_id();
             message.settle();
             return;
         }
