@@ -72,8 +72,7 @@ impl Load {
             let topic = format!("bench/{number}");
             let group = Rc::new(Group::of(self.subscribers / self.publishers));
             for member in 0..group.delivered.len() {
-                let mut client =
-                    Client::connect(address, format!("to-{number}-{member}")).await?;
+                let mut client = Client::connect(address, format!("to-{number}-{member}")).await?;
                 client.subscribe(&topic, self.qos).await?;
                 links.push((Link::new(&group, Role::Subscriber(member)), client, topic.clone()));
             }

@@ -42,8 +42,14 @@ pub struct Plan {
 
 pub async fn run(plan: Plan) -> Result<()> {
     let in_flight = format!("max_inflight_messages {}", plan.window);
-    let mosquitto =
-        Mosquitto::builder().line("max_queued_messages 0").line(&in_flight).start().await;
+    let mosquitto = Mosquitto::builder()
+        .line("max_queued_messages 0")
+        .line(&in_flight)
+        // Those of tests log every packet; that it runs is information.
+        .line("log_type none")
+        .line("log_type information")
+        .start()
+        .await;
     let process = mosquitto.process_id().context("mosquitto has ended")?;
     let there = Target { address: loopback(mosquitto.port()), process };
     let port = TcpListener::bind(loopback(0))?.local_addr()?.port();
