@@ -74,9 +74,17 @@ pub(super) fn put_answer(kind: u8, id: [u8; 2], out: &mut Vec<u8>) {
     out.extend_from_slice(&[kind << 4 | flags, 2, id[0], id[1]]);
 }
 
-/// The first packet: its kind, its qos if it is a PUBLISH, its identifier, and how long
-/// it is. `None` while its end is not there.
-pub(super) fn first(bytes: &[u8]) -> Result<Option<(u8, u8, [u8; 2], usize)>> {
+/// What the load needs to know of a packet.
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    /// Of a PUBLISH.
+    pub(super) qos: u8,
+    pub(super) id: [u8; 2],
+    pub(super) length: usize,
+}
+
+/// The first packet. `None` while its end is not there.
+pub(super) fn first(bytes: &[u8]) -> Result<Option<Frame>> {
     let (mut length, mut at) = (0, 1);
     loop {
         let Some(byte) = bytes.get(at) else { return Ok(None) };
@@ -91,12 +99,12 @@ pub(super) fn first(bytes: &[u8]) -> Result<Option<(u8, u8, [u8; 2], usize)>> {
     let Some(body) = bytes.get(at..end) else { return Ok(None) };
     let (kind, qos) = (bytes[0] >> 4, bytes[0] >> 1 & 3);
     let id_at = match (kind, qos) {
-        (PUBLISH, 0) => return Ok(Some((kind, qos, [0; 2], end))),
+        (PUBLISH, 0) => return Ok(Some(Frame { kind, qos, id: [0; 2], length: end })),
         (PUBLISH, _) => 2 + usize::from(u16::from_be_bytes([body[0], body[1]])),
         _ => 0,
     };
     let id = body.get(id_at..id_at + 2).context("a packet without an identifier")?;
-    Ok(Some((kind, qos, [id[0], id[1]], end)))
+    Ok(Some(Frame { kind, qos, id: [id[0], id[1]], length: end }))
 }
 
 fn put_text(text: &str, out: &mut Vec<u8>) -> Result<()> {

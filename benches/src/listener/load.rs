@@ -1,6 +1,6 @@
 //! Publishers and subscribers that keep a broker busy.
 
-use super::client::{self, Client, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL};
+use super::client::{self, Client, Frame, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL};
 use anyhow::{Result, bail, ensure};
 use futures_util::future::{select_all, try_join};
 use std::cell::{Cell, RefCell};
@@ -158,9 +158,9 @@ impl Link {
             ensure!(count > 0, "the broker has closed a connection");
             filled += count;
             let mut begin = 0;
-            while let Some((kind, qos, id, length)) = client::first(&buffer[begin..filled])? {
-                self.received(kind, qos, id)?;
-                begin += length;
+            while let Some(frame) = client::first(&buffer[begin..filled])? {
+                self.received(&frame)?;
+                begin += frame.length;
             }
             buffer.copy_within(begin..filled, 0);
             filled -= begin;
@@ -171,13 +171,13 @@ impl Link {
         }
     }
 
-    fn received(&self, kind: u8, qos: u8, id: [u8; 2]) -> Result<()> {
-        let answer = |kind| client::put_answer(kind, id, &mut self.out.borrow_mut());
-        match (kind, &self.role) {
+    fn received(&self, frame: &Frame) -> Result<()> {
+        let answer = |kind| client::put_answer(kind, frame.id, &mut self.out.borrow_mut());
+        match (frame.kind, &self.role) {
             (PUBLISH, Role::Subscriber(member)) => {
                 let delivered = &self.group.delivered[*member];
                 delivered.set(delivered.get() + 1);
-                match qos {
+                match frame.qos {
                     0 => {}
                     1 => answer(PUBACK),
                     _ => answer(PUBREC),
@@ -188,7 +188,7 @@ impl Link {
             (PUBACK | PUBCOMP, Role::Publisher) => {
                 self.group.acknowledged.set(self.group.acknowledged.get() + 1);
             }
-            _ => bail!("packet {kind} was not expected"),
+            _ => bail!("packet {} was not expected", frame.kind),
         }
         Ok(())
     }
