@@ -14,6 +14,7 @@ mod disk;
 mod dispatch;
 mod filters;
 mod latency;
+mod listener;
 mod measure;
 mod memory;
 mod mqtt;
@@ -114,6 +115,21 @@ enum Bench {
         #[arg(long, default_value = "target/bench-disk")]
         folder: PathBuf,
     },
+    /// MQTT through the host's listener, beside mosquitto
+    Listener {
+        /// Connections for the memory that each takes
+        #[arg(long, default_value_t = 2_000)]
+        connections: usize,
+        /// Milliseconds of each turn
+        #[arg(long, default_value_t = 1_000)]
+        turn: u64,
+        /// How often the brokers take turns
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Events of each publisher that are under way
+        #[arg(long, default_value_t = 1_000)]
+        window: usize,
+    },
     /// A large store of pubsub.disk: filling, opening and reading it
     Backlog {
         /// How many events
@@ -158,6 +174,10 @@ async fn main() -> anyhow::Result<()> {
         }
         Bench::Disk { publishers, bytes, turn, folder } => {
             disk::run(&folder, &publishers, &bytes, Duration::from_millis(turn)).await
+        }
+        Bench::Listener { connections, turn, rounds, window } => {
+            let turn = Duration::from_millis(turn);
+            listener::run(listener::Plan { connections, turn, rounds, window }).await
         }
         Bench::Backlog { events, open: Some(path), .. } => backlog::reopen(&path, events).await,
         Bench::Backlog { events, bytes, folder, .. } => backlog::run(&folder, events, bytes).await,

@@ -9,8 +9,17 @@ use std::time::Duration;
 /// ended are not in it, so that those in question must be there at both ends.
 pub(crate) fn process_time() -> Result<Duration> {
     std::thread::yield_now();
+    of_tasks("/proc/self/task")
+}
+
+/// Likewise, of another process.
+pub(crate) fn process_time_of(process: u32) -> Result<Duration> {
+    of_tasks(&format!("/proc/{process}/task"))
+}
+
+fn of_tasks(tasks: &str) -> Result<Duration> {
     let mut sum = Duration::ZERO;
-    for task in fs::read_dir("/proc/self/task")? {
+    for task in fs::read_dir(tasks)? {
         // One may end meanwhile.
         sum += of_task(&task?.path()).unwrap_or_default();
     }
@@ -32,7 +41,16 @@ fn of_task(task: &Path) -> Result<Duration> {
 
 /// The memory of this process, in bytes.
 pub(crate) fn resident() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
+    resident_in("/proc/self/status")
+}
+
+/// The memory of another process, in bytes.
+pub(crate) fn resident_of(process: u32) -> Result<u64> {
+    resident_in(&format!("/proc/{process}/status"))
+}
+
+fn resident_in(status: &str) -> Result<u64> {
+    let status = fs::read_to_string(status)?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib: u64 = line.context("no VmRSS")?.trim().trim_end_matches(" kB").parse()?;
     Ok(kib * 1024)

@@ -63,7 +63,7 @@ fn configuration(components: usize) -> Result<String> {
 }
 
 /// A host that is ready.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     took: Duration,
     /// Read no further; closed, the host could not log.
@@ -71,14 +71,19 @@ struct Running {
 }
 
 impl Running {
-    fn stop(mut self) -> Result<()> {
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn stop(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 }
 
-fn start(config: &str) -> Result<Running> {
+pub(crate) fn start(config: &str) -> Result<Running> {
     let path = std::env::temp_dir().join(format!("wasi-pubsub-memory-{}.toml", std::process::id()));
     std::fs::write(&path, config)?;
     let begun = Instant::now();

@@ -53,6 +53,12 @@ impl Mosquitto {
         self.port
     }
 
+    /// The number of its process; `None` once it has ended.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// The address for plain TCP.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

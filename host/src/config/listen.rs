@@ -26,13 +26,15 @@ pub const LISTEN_KEYS: &[Key] = &[
     Key { name: "client_ca_file", help: "who must have signed the certificates of clients" },
     Key { name: "origins", help: "whose pages may connect over WebSocket" },
     Key { name: "format", help: "\"cloudevents\", \"structured\" or \"raw\"" },
+    Key { name: "reason_strings", help: "whether clients are told in words why" },
     Key { name: "access", help: "what clients may publish and subscribe to" },
     Key { name: "listen_limits", help: "the bounds of what clients may take up" },
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
-const YEAR: Duration = Duration::from_secs(366 * 86_400);
+/// What stands for a session that never ends.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Reads all that is said of listening; `None` where nothing is, or it is wrong.
 pub(super) fn read(
@@ -182,6 +184,7 @@ fn rest(section: &mut Section<'_>) -> Option<ListenSettings> {
         ("raw", ListenFormat::Raw),
     ];
     let format = section.choice("format", &formats).map_or_else(Default::default, |f| f.value);
+    let reason_strings = section.flag("reason_strings").map(|flag| flag.value);
     let rules = section.tables("access", "[[capability.config.access]]");
     let access = rules.into_iter().map(rule).collect();
     let limits = limits(section);
@@ -192,6 +195,7 @@ fn rest(section: &mut Section<'_>) -> Option<ListenSettings> {
         client_ca,
         origins,
         format,
+        reason_strings,
         access,
         limits,
         ..ListenSettings::default()
@@ -261,7 +265,7 @@ fn limits(section: &mut Section<'_>) -> ListenLimits {
         connections: number(&mut table, "connections", 1..=1_000_000),
         connect_bytes: bytes(&mut table, "connect_bytes", 256..=16 << 20),
         connect_time: time(&mut table, "connect_time", DAY),
-        packet_size: bytes(&mut table, "packet_size", 1024..=268_435_455),
+        packet_size: bytes(&mut table, "packet_size", 1024..=268_435_460),
         send_buffer: bytes(&mut table, "send_buffer", BYTES),
         send_time: time(&mut table, "send_time", DAY),
         publish_time: time(&mut table, "publish_time", DAY),
@@ -274,7 +278,7 @@ fn limits(section: &mut Section<'_>) -> ListenLimits {
         keep_alive: time(&mut table, "keep_alive", Duration::from_secs(65_535)),
         subscriptions: number(&mut table, "subscriptions", NUMBER),
         sessions: number(&mut table, "sessions", NUMBER),
-        session_expiry: time(&mut table, "session_expiry", 10 * YEAR),
+        session_expiry: time(&mut table, "session_expiry", FOREVER),
         retained: number(&mut table, "retained", NUMBER),
         retained_bytes: bytes(&mut table, "retained_bytes", BYTES),
     };

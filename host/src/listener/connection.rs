@@ -105,6 +105,20 @@ pub(super) async fn serve(hub: Arc<Hub>, wire: Wire, visitor: Visitor) {
     }
 }
 
+/// Lets those run whose packets came at the same time: tasks do not run in the order in
+/// which their bytes came, and who subscribed before a publish expects to get it.
+async fn let_others_run() {
+    let mut is_waiting = true;
+    poll_fn(|cx| match std::mem::take(&mut is_waiting) {
+        true => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        false => Poll::Ready(()),
+    })
+    .await;
+}
+
 impl Client {
     fn new(hub: Arc<Hub>, start: Start) -> Self {
         let now = Instant::now();
@@ -165,6 +179,9 @@ impl Client {
 
     /// Handles what is there, sends what there is, and waits for more.
     async fn round(&mut self, sleep: &mut Pin<Box<Sleep>>) -> Result<(), End> {
+        if let Some(Received::Publish(_)) = self.wire.inbox.front() {
+            let_others_run().await;
+        }
         while let Some(received) = self.wire.inbox.pop_front() {
             self.handle(received).await?;
         }

@@ -239,7 +239,8 @@ pub(super) fn connack(protocol: Protocol, welcome: &Welcome, out: &mut Vec<u8>) 
         out.extend_from_slice(&[0x20, 2, present, 0]);
         return;
     }
-    let mut properties = Vec::new();
+    let mut properties = vec![34];
+    properties.extend_from_slice(&welcome.alias_max.to_be_bytes());
     if let Some(seconds) = welcome.session_expiry {
         properties.push(17);
         properties.extend_from_slice(&seconds.to_be_bytes());
@@ -248,8 +249,6 @@ pub(super) fn connack(protocol: Protocol, welcome: &Welcome, out: &mut Vec<u8>) 
         properties.push(18);
         put_bytes(client_id.as_bytes(), &mut properties);
     }
-    properties.push(34);
-    properties.extend_from_slice(&welcome.alias_max.to_be_bytes());
     properties.push(33);
     properties.extend_from_slice(&welcome.receive_max.to_be_bytes());
     if welcome.packet_bytes_max < PACKET_BYTES_MAX {

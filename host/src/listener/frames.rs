@@ -34,6 +34,15 @@ pub(super) fn find(bytes: &[u8]) -> Result<Option<Frame>, Fault> {
     Ok(None)
 }
 
+/// Clears the DUP of PUBREL, SUBSCRIBE and UNSUBSCRIBE, which MQTT 3.1 has and its
+/// successors reserve.
+pub(super) fn without_dup(header: u8) -> u8 {
+    match header >> 4 {
+        PUBREL | SUBSCRIBE | UNSUBSCRIBE => header & !0b1000,
+        _ => header,
+    }
+}
+
 /// Checks the flags of a header (table 2.2).
 pub(super) fn check_flags(header: u8) -> Result<(), Fault> {
     let (kind, flags) = (header >> 4, header & 0x0f);

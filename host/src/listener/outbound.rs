@@ -136,7 +136,8 @@ impl Client {
                 return;
             }
             let Some(backlog) = self.session.backlog.pop_front() else { return };
-            if !self.rights.may_receive(&backlog.message.topic) {
+            let is_over = self.hub.expiry(&backlog.message.event).is_err();
+            if is_over || !self.rights.may_receive(&backlog.message.topic) {
                 continue;
             }
             let message = Message {
@@ -159,7 +160,6 @@ impl Client {
         }
         let id = self.session.next_id();
         if !self.write(&message, qos, id, false) {
-            self.session.unuse_id();
             message.settle();
             return;
         }

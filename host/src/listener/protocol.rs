@@ -37,6 +37,7 @@ pub(super) struct Machine {
     /// Known from CONNECT on.
     protocol: Option<Protocol>,
     accepted: bool,
+    is_v3_1: bool,
     /// The beginning of a packet whose end is not there yet.
     partial: Vec<u8>,
     packet_bytes_max: usize,
@@ -56,6 +57,7 @@ impl Machine {
         Self {
             protocol: None,
             accepted: false,
+            is_v3_1: false,
             partial: Vec::new(),
             packet_bytes_max: connect_bytes_max,
             aliases: Vec::new(),
@@ -133,6 +135,7 @@ impl Machine {
                 (frames::CONNECT, None) => {
                     frames::check_flags(header)?;
                     let connect = read::connect(body, &mut self.protocol)?;
+                    self.is_v3_1 = connect.is_v3_1;
                     Ok(Received::Connect(Box::new(connect)))
                 }
                 // What comes behind CONNECT is read when the client is accepted.
@@ -140,7 +143,7 @@ impl Machine {
                 _ => Err(Fault::protocol("a packet before CONNECT")),
             };
         };
-        frames::check_flags(header)?;
+        frames::check_flags(if self.is_v3_1 { frames::without_dup(header) } else { header })?;
         Ok(match kind {
             frames::PUBLISH => self.publish(protocol, header, body)?,
             4 => Received::Acknowledged(read::answer(protocol, body)?.0),

@@ -143,11 +143,6 @@ impl Session {
         }
     }
 
-    /// The identifier that was given last is not used.
-    pub(super) fn unuse_id(&mut self) {
-        self.last_id = self.last_id.saturating_sub(1);
-    }
-
     pub(super) fn find(&self, filter: &str) -> Option<&Arc<Subscription>> {
         self.by_filter.get(filter).and_then(|key| self.subscriptions.get(*key))
     }

@@ -176,7 +176,7 @@ impl Client {
 /// Takes a filter apart (sections 4.7 and 4.8.2).
 fn target(text: &str, levels_max: usize) -> Result<Target, Fault> {
     let invalid = |error: &dyn std::fmt::Display| {
-        Fault::new(Reason::TOPIC_FILTER_INVALID, format!("a topic filter that is none: {error}"))
+        Fault::malformed(format!("a topic filter that is none: {error}"))
     };
     let (group, filter) = match text.strip_prefix("$share/") {
         None => (None, text),
@@ -195,6 +195,10 @@ fn target(text: &str, levels_max: usize) -> Result<Target, Fault> {
     let filter = TopicFilter::new(filter).map_err(|error| invalid(&error))?;
     match levels(filter.as_str()) <= levels_max {
         true => Ok(Target { filter, group }),
-        false => Err(invalid(&format!("more than {levels_max} levels"))),
+        // It is well-formed, and not accepted.
+        false => {
+            let text = format!("a topic filter with more than {levels_max} levels");
+            Err(Fault::new(Reason::TOPIC_FILTER_INVALID, text))
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// What an event has beside its payload and attributes, in a packet, in bytes.
 const PACKET_MARGIN: usize = 64 * 1024;
 /// The largest packet of MQTT, in bytes.
-const PACKET_BYTES_MAX: usize = 268_435_455;
+const PACKET_BYTES_MAX: usize = 268_435_460;
 
 /// A listener as it is to be.
 pub(in crate::cli) struct Wanted {
@@ -121,6 +121,7 @@ fn listener_settings(config: &Config, listen: &ListenSettings, access: Access) -
     };
     let packet = (config.max_event_size + PACKET_MARGIN).min(PACKET_BYTES_MAX);
     settings.limits.packet_bytes_max = u32::try_from(packet).unwrap_or(u32::MAX);
+    settings.reason_strings = listen.reason_strings.unwrap_or(settings.reason_strings);
     set_limits(&mut settings.limits, &listen.limits);
     settings
 }

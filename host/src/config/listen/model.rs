@@ -50,6 +50,9 @@ pub struct ListenSettings {
     pub origins: Vec<String>,
     /// How events are laid out for clients (`format`, cloudevents).
     pub format: ListenFormat,
+    /// Whether clients of MQTT 5 are told in words why they are disconnected
+    /// (`reason_strings`); `None`: as the listener does.
+    pub reason_strings: Option<bool>,
     /// Who may do what (`access`); without rules everybody everything.
     pub access: Vec<AccessRule>,
     /// The bounds (`listen_limits`).
