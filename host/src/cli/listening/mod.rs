@@ -15,7 +15,7 @@ pub(super) use wanted::Wanted;
 
 use super::failure::Failure;
 use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
-use crate::broker::{BrokerError, Event, Qos, RetentionRule, Topic};
+use crate::broker::{BrokerError, Event, Qos, RetentionRule, StoreBounds, Topic};
 use crate::config::{BrokerPlan, Config, DoorAddress, Errors, Place, Plan, Problem};
 use crate::listener::{Bound, Door, Entrance, Listener};
 use crate::mqtt::RETAIN;
@@ -302,6 +302,10 @@ impl Connection for Listening {
 
     fn set_retention(&self, rules: Vec<RetentionRule>) {
         self.inner.set_retention(rules);
+    }
+
+    fn set_store_bounds(&self, bounds: StoreBounds) {
+        self.inner.set_store_bounds(bounds);
     }
 
     async fn close(&self, grace: Duration) {
