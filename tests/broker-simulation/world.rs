@@ -319,6 +319,7 @@ impl World {
             max_in_flight_bytes: if self.rng.bool() { self.rng.usize(50..600) } else { 1 << 20 },
             group_max_in_flight: plan.group_max_in_flight.filter(|_| self.rng.u8(..3) > 0),
             share: share.clone(),
+            backlog_bound: None,
             not_from: plan.not_from.clone(),
             is_temporary: false,
             ready: Ready(Arc::new({

@@ -6,8 +6,8 @@
 //! are, with their kind; the core wraps and retries.
 
 use super::{
-    BrokerError, Event, EventFilter, Order, Qos, RetentionRule, Share, Start, StoreBounds, Topic,
-    TopicFilter,
+    BacklogBound, BrokerError, Event, EventFilter, Order, Qos, RetentionRule, Share, Start,
+    StoreBounds, Topic, TopicFilter,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -147,6 +147,10 @@ pub struct SubscribeRequest {
     /// [`Source::take`] has returned the core gives back when it is over; what is
     /// dropped before that, the driver.
     pub share: Arc<Share>,
+    /// What may wait for who subscribes; beyond it the oldest events are discarded.
+    /// `None`: publishers wait. A queue has a bound as long as nobody without one has
+    /// shared it. Only brokers inside the process know it; others ignore it.
+    pub backlog_bound: Option<Arc<BacklogBound>>,
     /// Events that this name published through the same connection are not
     /// wanted. Only brokers inside the process know it; others ignore it.
     pub not_from: Option<String>,

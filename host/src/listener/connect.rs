@@ -140,7 +140,8 @@ async fn admit(
     let session = claim.session.take();
     // MQTT 3.1 has no word for it.
     welcome.session_present = session.is_some() && !connect.is_v3_1;
-    let mut session = session.unwrap_or_else(|| Box::new(Session::new(client_id)));
+    let mut session =
+        session.unwrap_or_else(|| Box::new(Session::new(client_id, limits, &hub.counters)));
     let mut keep_alive = connect.keep_alive;
     if let Some(max) = hub.settings.keep_alive_max
         && is_v5

@@ -260,6 +260,10 @@ impl Client {
         }
         self.session.wake.waker.register(cx.waker());
         progressed |= self.may_pump();
+        if self.session.has_overflowed() {
+            let text = "more events wait for the session than may";
+            return Poll::Ready(Err(End::Fault(Fault::new(Reason::QUOTA_EXCEEDED, text))));
+        }
         if let Poll::Ready(Some(control)) = self.control.poll_recv(cx) {
             return Poll::Ready(Err(match control {
                 Control::TakeOver { ends, reply } => End::TakenOver { ends, reply },

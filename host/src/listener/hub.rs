@@ -5,7 +5,7 @@ use super::registry::{Due, Registry};
 use super::retained::{RetainedMessage, RetainedStore};
 use super::settings::Settings;
 use crate::broker::driver::Connection;
-use crate::broker::{BrokerError, Budget, Event, Qos, Topic};
+use crate::broker::{BacklogBound, BrokerError, Budget, Event, Qos, Topic};
 use crate::mqtt::{EXPIRES_AT, Mapping, Packet, Protocol, RETAIN};
 use std::future::Future;
 use std::pin::Pin;
@@ -80,6 +80,15 @@ impl Hub {
             budget: self.budget.clone(),
             counters: self.counters.clone(),
         })
+    }
+
+    /// What may wait for a group of clients, of whom no one is to blame.
+    pub(super) fn group_bound(&self) -> Arc<BacklogBound> {
+        let (limits, counters) = (&self.settings.limits, self.counters.clone());
+        let on_discard = Box::new(move |events| {
+            counters.publishes_dropped.fetch_add(events, Relaxed);
+        });
+        BacklogBound::new(limits.queued_max, limits.queued_bytes_max, on_discard)
     }
 
     /// The event of a packet.

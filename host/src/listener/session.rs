@@ -1,11 +1,13 @@
 //! What belongs to a client over all its connections.
 
+use super::hub::Counters;
 use super::overlap::Overlaps;
 use super::packets::Options;
 use super::protocol::Stage;
 use super::retained::RetainedMessage;
+use super::settings::Limits;
 use crate::broker::driver::{Parting, Ready, Settlement, Source, Token};
-use crate::broker::{Event, Share, Topic, TopicFilter};
+use crate::broker::{BacklogBound, Event, Share, Topic, TopicFilter};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -21,6 +23,10 @@ pub(super) struct Session {
     by_filter: HashMap<Arc<str>, usize>,
     pub(super) overlaps: Overlaps,
     pub(super) wake: Arc<Wake>,
+    /// What may wait for all its subscriptions.
+    pub(super) bound: Arc<BacklogBound>,
+    /// Whether it came back to so much that what comes may still be too much.
+    pub(super) is_catching_up: bool,
     /// Subscriptions that may have something.
     pub(super) active: VecDeque<usize>,
     /// Sent and not answered, by packet identifier.
@@ -89,6 +95,8 @@ impl Message {
 pub(super) struct Wake {
     ready: Mutex<Vec<usize>>,
     any: AtomicBool,
+    /// Something was discarded.
+    overflowed: AtomicBool,
     pub(super) waker: AtomicWaker,
 }
 
@@ -105,6 +113,12 @@ impl Wake {
         }))
     }
 
+    /// More came than may wait.
+    fn overflow(&self) {
+        self.overflowed.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
     /// Whether there is something. The waker is to be registered before.
     pub(super) fn is_set(&self) -> bool {
         self.any.load(Ordering::Acquire)
@@ -112,13 +126,22 @@ impl Wake {
 }
 
 impl Session {
-    pub(super) fn new(client_id: Arc<str>) -> Self {
+    pub(super) fn new(client_id: Arc<str>, limits: &Limits, counters: &Arc<Counters>) -> Self {
+        let wake = Arc::<Wake>::default();
+        let (woken, counters) = (wake.clone(), counters.clone());
+        let on_discard = Box::new(move |events| {
+            counters.publishes_dropped.fetch_add(events, Ordering::Relaxed);
+            woken.overflow();
+        });
+        let bound = BacklogBound::new(limits.queued_max, limits.queued_bytes_max, on_discard);
         Self {
             client_id,
             subscriptions: Slab::new(),
             by_filter: HashMap::new(),
             overlaps: Overlaps::default(),
-            wake: Arc::default(),
+            wake,
+            bound,
+            is_catching_up: false,
             active: VecDeque::new(),
             in_flight: HashMap::new(),
             sent: 0,
@@ -195,7 +218,14 @@ impl Session {
 
     /// Looks at every subscription, as at the beginning of a connection.
     pub(super) fn look_everywhere(&mut self) {
+        self.is_catching_up = self.bound.is_nearly_full();
         self.active = self.subscriptions.iter().map(|(key, _)| key).collect();
+    }
+
+    /// Whether more came than may wait, though the client was there to take it.
+    pub(super) fn has_overflowed(&mut self) -> bool {
+        self.is_catching_up &= self.bound.is_nearly_full();
+        self.wake.overflowed.swap(false, Ordering::AcqRel) && !self.is_catching_up
     }
 
     /// Everything that was sent and not answered, in its order.

@@ -87,6 +87,10 @@ impl Client {
     ) -> Result<(), BrokerError> {
         let limits = &self.hub.settings.limits;
         let share = Share::new(&self.hub.budget);
+        let backlog_bound = match target.group {
+            None => self.session.bound.clone(),
+            Some(_) => self.hub.group_bound(),
+        };
         let noted = Arc::new(AtomicBool::new(false));
         let request = SubscribeRequest {
             label: format!("mqtt/{}/{}", self.session.client_id, wanted.filter),
@@ -103,6 +107,7 @@ impl Client {
             max_in_flight: usize::from(limits.in_flight_max),
             max_in_flight_bytes: limits.in_flight_bytes_max,
             share: share.clone(),
+            backlog_bound: Some(backlog_bound),
             not_from: wanted.options.no_local.then(|| self.publisher.to_string()),
             ready: self.session.wake.ready(self.session.next_key(), noted.clone()),
         };

@@ -1,6 +1,7 @@
 //! The events of one subscription, and who takes them.
 
 mod backlog;
+mod bounded;
 mod entry;
 mod fetching;
 mod lanes;
@@ -152,8 +153,10 @@ impl Queue {
 
     /// Lets a member take events. Nothing is fetched for it yet.
     pub(super) fn join(&self, member: Arc<Member>) {
-        self.was_used.store(true, Ordering::Relaxed);
-        self.state.lock().join(member);
+        let is_first = !self.was_used.swap(true, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.set_bound(member.backlog_bound.as_ref(), is_first);
+        state.join(member);
     }
 
     /// Whether there was a subscriber in this process.
@@ -222,17 +225,19 @@ impl Queue {
 
     /// Puts an event in that was admitted; adds whom to tell.
     pub(super) fn put(self: &Arc<Self>, entry: Entry, admission: Admission, told: &mut Told) {
-        let wants_fetch = {
+        let (wants_fetch, discarded) = {
             let mut state = self.state.lock();
             state.put(entry, admission, &self.settings);
+            let discarded = state.discard();
             let hungry = state.hungry_ones();
             if told.is_empty() {
                 *told = hungry;
             } else {
                 told.extend(hungry);
             }
-            state.backlog.wants_fetch() && !state.members.is_empty()
+            (state.backlog.wants_fetch() && state.is_fetching_useful(), discarded)
         };
+        self.discarded(discarded);
         if wants_fetch {
             self.fetch_later(Duration::ZERO);
         }
