@@ -3,7 +3,8 @@
 //!
 //! The file is a database of `SQLite`: `version_1.sql` says what is in it, and
 //! people may look with their own tools. One thread writes: it commits what has
-//! gathered, and tells everybody afterwards. Two read.
+//! gathered, and tells everybody afterwards. One brings the log of that into the
+//! file. Two read.
 
 mod check;
 mod error;
@@ -99,7 +100,8 @@ impl DiskStorage {
         let (topics, last) =
             begin(&connection).map_err(|error| failed(&path, "cannot read the store", &error))?;
         let shared = Arc::new(Shared::new(path.clone(), options.max_bytes, topics, last));
-        let writer = Writer::new(shared.clone(), connection, lock)
+        let other = schema::open_beside(&path, vfs)?;
+        let writer = Writer::new(shared.clone(), connection, other, lock)
             .map_err(|error| failed(&path, "cannot open the store", &error))?;
         let storage = Self {
             shared,
