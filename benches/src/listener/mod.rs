@@ -19,6 +19,7 @@ use wasi_pubsub::broker::Qos;
 /// Publishers and subscribers.
 const SHAPES: [(usize, usize); 3] = [(1, 1), (10, 10), (1, 100)];
 const SIZES: [usize; 2] = [100, 4096];
+const NAMES: [&str; 2] = ["mosquitto", "listener"];
 /// How many connections are opened at a time.
 const AT_ONCE: usize = 64;
 
@@ -75,7 +76,7 @@ fn configuration(port: u16) -> String {
 
 fn measure(targets: [Target; 2], plan: &Plan) -> Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    for (target, name) in targets.iter().zip(["mosquitto", "listener"]) {
+    for (target, name) in targets.iter().zip(NAMES) {
         let (took, bytes) = runtime.block_on(connect_many(target, plan.connections))?;
         let count = plan.connections;
         println!("{name}: {count} clients connected in {took:?}, {bytes} bytes for each");
@@ -114,9 +115,10 @@ async fn connect_many(target: &Target, count: usize) -> Result<(Duration, u64)> 
 async fn compare(targets: [Target; 2], load: &Load, plan: &Plan) -> Result<()> {
     let mut measured: [Vec<Measured>; 2] = [Vec::new(), Vec::new()];
     for _ in 0..plan.rounds {
-        for (target, measured) in targets.iter().zip(&mut measured) {
+        for ((target, name), measured) in targets.iter().zip(NAMES).zip(&mut measured) {
             let processor = || process_time_of(target.process);
-            measured.push(load.run(target.address, plan.turn, processor).await?);
+            let turn = load.run(target.address, plan.turn, processor).await;
+            measured.push(turn.context(name)?);
         }
     }
     let [there, here] = measured;
