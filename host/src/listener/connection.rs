@@ -1,15 +1,18 @@
 //! One client from its CONNECT to its end: one task, which reads, writes and takes.
 
 use super::access::Rights;
-use super::hub::{Counters, Hub, publisher};
+use super::entrance::Visitor;
+use super::figures::{Counters, Why};
+use super::hub::{Hub, publisher};
 use super::inbound::Inbound;
 use super::outbound::Aliases;
 use super::packets::{Farewell, Received, Will};
+use super::rate::Pace;
 use super::reason::{Fault, Reason};
 use super::registry::{Claim, Control};
 use super::session::Session;
 use super::wire::Wire;
-use super::{Visitor, connect, encode};
+use super::{connect, encode};
 use crate::broker::Topic;
 use crate::broker::driver::Incoming;
 use crate::mqtt::Protocol;
@@ -53,6 +56,8 @@ pub(super) struct Client {
     pub(super) aliases: Aliases,
     pub(super) problem_information: bool,
     pub(super) inbound: Inbound,
+    /// How fast it may send.
+    pace: Pace,
     /// Publishes of qos 2 that the broker has not taken.
     pub(super) recording: HashSet<u16>,
     /// What an earlier connection has sent and is to be sent again.
@@ -61,7 +66,8 @@ pub(super) struct Client {
     pub(super) taken: Vec<Incoming>,
     pub(super) published: usize,
     pub(super) sent: usize,
-    pub(super) dropped: usize,
+    /// How often it had to wait for its rate.
+    throttled: usize,
     last_read: Instant,
     last_written: Instant,
     last_published: Instant,
@@ -78,6 +84,19 @@ pub(super) enum End {
         reply: oneshot::Sender<Option<Box<Session>>>,
     },
     ShutDown,
+}
+
+impl End {
+    fn why(&self) -> Why {
+        match self {
+            Self::Gone => Why::Gone,
+            Self::Farewell(farewell) if farewell.with_will => Why::WithWill,
+            Self::Farewell(_) => Why::Normal,
+            Self::Fault(fault) => Why::Code(fault.reason),
+            Self::TakenOver { .. } => Why::Code(Reason::SESSION_TAKEN_OVER),
+            Self::ShutDown => Why::Code(Reason::SERVER_SHUTTING_DOWN),
+        }
+    }
 }
 
 /// What a connection begins with.
@@ -124,6 +143,7 @@ impl Client {
         let now = Instant::now();
         Self {
             publisher: publisher(&start.session.client_id),
+            pace: Pace::new(&hub.settings.limits, now),
             resending: start.session.unanswered().into(),
             hub,
             wire: start.wire,
@@ -146,7 +166,7 @@ impl Client {
             taken: Vec::new(),
             published: 0,
             sent: 0,
-            dropped: 0,
+            throttled: 0,
             last_read: now,
             last_written: now,
             last_published: now,
@@ -157,6 +177,7 @@ impl Client {
         let end = self.attend().await;
         if matches!(end, End::TakenOver { .. }) {
             // The client may have said goodbye before it came again.
+            self.pace = Pace::default();
             let attended = tokio::time::timeout(LAST_WORDS_TIME_MAX, self.attend()).await;
             if let Ok(End::Farewell(farewell)) = attended {
                 self.session_expiry = farewell.session_expiry.unwrap_or(self.session_expiry);
@@ -182,15 +203,27 @@ impl Client {
         if let Some(Received::Publish(_)) = self.wire.inbox.front() {
             let_others_run().await;
         }
-        while let Some(received) = self.wire.inbox.pop_front() {
+        while self.may_handle()
+            && let Some(received) = self.wire.inbox.pop_front()
+        {
             self.handle(received).await?;
         }
-        if let Some(fault) = self.wire.fault.take() {
+        if self.wire.inbox.is_empty()
+            && let Some(fault) = self.wire.fault.take()
+        {
             return Err(End::Fault(fault));
         }
         self.pump().map_err(End::Fault)?;
         self.count();
         poll_fn(|cx| self.poll(cx, sleep)).await
+    }
+
+    /// Whether the client's rate lets its next packet through.
+    fn may_handle(&mut self) -> bool {
+        let is_publish = matches!(self.wire.inbox.front(), Some(Received::Publish(_)));
+        let may = !is_publish || self.pace.admit(Instant::now);
+        self.throttled += usize::from(!may);
+        may
     }
 
     async fn handle(&mut self, received: Received) -> Result<(), End> {
@@ -234,7 +267,7 @@ impl Client {
     /// Waits for anything to happen: bytes, events, the broker, another connection.
     fn poll(&mut self, cx: &mut Context<'_>, sleep: &mut Pin<Box<Sleep>>) -> Poll<Result<(), End>> {
         let mut progressed = false;
-        if self.wire.unwritten() > 0 {
+        if self.wire.has_output() {
             match self.wire.poll_write(cx) {
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(End::Gone)),
                 (_, true) => {
@@ -249,14 +282,22 @@ impl Client {
             self.last_written = self.last_read;
         }
         if self.has_room() {
-            match self.wire.poll_read(cx) {
-                Poll::Ready(Ok(true)) => {
+            let readable = self.pace.readable(Instant::now);
+            match self.wire.poll_read(cx, readable) {
+                Poll::Ready(Ok(Some(number))) => {
                     self.last_read = Instant::now();
+                    self.pace.read(number, || self.last_read);
                     progressed = true;
                 }
-                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Err(End::Gone)),
+                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Err(End::Gone)),
                 Poll::Pending => {}
             }
+        }
+        if self.pace.is_limited()
+            && let Some(at) = self.goes_on_at()
+            && at < sleep.deadline()
+        {
+            sleep.as_mut().reset(at);
         }
         self.session.wake.waker.register(cx.waker());
         progressed |= self.may_pump();
@@ -282,6 +323,7 @@ impl Client {
             if let Some(end) = self.overdue() {
                 return Poll::Ready(Err(end));
             }
+            self.wire.tidy();
             sleep.as_mut().reset(self.next_check());
             progressed = true;
         }
@@ -291,19 +333,30 @@ impl Client {
     /// Whether more may be read: what is read has to be answered, and kept.
     fn has_room(&self) -> bool {
         let limits = &self.hub.settings.limits;
-        self.wire.unwritten() < limits.send_buffer_bytes_max
+        self.wire.inbox.is_empty()
+            && self.pace.readable(Instant::now) > 0
+            && self.wire.unwritten() < limits.send_buffer_bytes_max
             && self.inbound.len() < usize::from(limits.receive_max)
             && self.inbound.bytes() < limits.receive_bytes_max
     }
 
+    /// When a client that is slowed down is heard again.
+    fn goes_on_at(&self) -> Option<Instant> {
+        match self.wire.inbox.is_empty() {
+            false => self.pace.admits_at(),
+            true if self.pace.readable(Instant::now) == 0 => self.pace.readable_at(),
+            true => None,
+        }
+    }
+
     /// When to look whether something takes too long.
     fn next_check(&self) -> Instant {
-        let limits = &self.hub.settings.limits;
-        let others = Instant::now() + limits.send_time_max.min(limits.publish_time_max);
-        match self.keep_alive {
-            Some(keep_alive) => others.min(self.last_read + keep_alive),
-            None => others,
-        }
+        let (now, limits) = (Instant::now(), &self.hub.settings.limits);
+        let others = now + limits.send_time_max.min(limits.publish_time_max);
+        let Some(keep_alive) = self.keep_alive else { return others };
+        // Of who is not read at the moment it may be over already.
+        let silent_at = Some(self.last_read + keep_alive).filter(|at| *at > now);
+        others.min(silent_at.unwrap_or(now + keep_alive))
     }
 
     fn overdue(&self) -> Option<End> {
@@ -312,7 +365,7 @@ impl Client {
             let text = "publishes waited too long for room";
             return Some(End::Fault(Fault::new(Reason::QUOTA_EXCEEDED, text)));
         }
-        if self.wire.unwritten() > 0 && now - self.last_written >= limits.send_time_max {
+        if self.wire.has_output() && now - self.last_written >= limits.send_time_max {
             return Some(End::Gone);
         }
         // While we do not read, the client cannot be heard.
@@ -330,14 +383,16 @@ impl Client {
         let take = std::mem::take::<usize>;
         Counters::add(&counters.publishes_received, take(&mut self.published));
         Counters::add(&counters.publishes_sent, take(&mut self.sent));
-        Counters::add(&counters.publishes_dropped, take(&mut self.dropped));
+        Counters::add(&counters.throttled, take(&mut self.throttled));
         Counters::add(&counters.bytes_received, take(&mut self.wire.bytes_read));
         Counters::add(&counters.bytes_sent, take(&mut self.wire.bytes_written));
     }
 
     /// Says goodbye, and gives the session to whom it belongs now.
     async fn finish(mut self, end: End) {
+        self.finish_inbound().await;
         self.count();
+        self.hub.counters.ended.add(end.why());
         let client_id = self.session.client_id.clone();
         let reason = match &end {
             End::Fault(fault) => {

@@ -2,6 +2,7 @@
 
 use super::connection::Client;
 use super::encode::{self, Alias, Answer, Manner};
+use super::figures::Counters;
 use super::protocol::Stage;
 use super::reason::{Fault, Reason};
 use super::session::{InFlight, Message, Subscription};
@@ -171,7 +172,11 @@ impl Client {
 
     /// Writes a PUBLISH, unless the event is of no more use or too large.
     fn write(&mut self, message: &Message, qos: Qos, id: u16, dup: bool) -> bool {
-        let Ok(expiry) = self.hub.expiry(&message.event) else { return self.drop_one() };
+        let dropped = &self.hub.counters.publishes_dropped;
+        let Ok(expiry) = self.hub.expiry(&message.event) else {
+            Counters::add(&dropped.expired, 1);
+            return false;
+        };
         let alias = match self.protocol {
             Protocol::V5 => self.aliases.get(&message.topic),
             Protocol::V4 => None,
@@ -188,6 +193,7 @@ impl Client {
             bytes_max: self.packet_bytes_max,
         };
         let (topic, event, out) = (&message.topic, &*message.event, &mut self.wire.out);
+        let mut is_expressible = true;
         let is_written = if is_bare(event) && self.hub.mapping.is_plain(event) {
             encode::bare(topic, event, &manner, out)
         } else {
@@ -195,6 +201,7 @@ impl Client {
                 Ok(packet) => encode::packet(&packet, &manner, out),
                 Err(error) => {
                     tracing::debug!(%topic, %error, "an event that MQTT cannot express");
+                    is_expressible = false;
                     false
                 }
             }
@@ -206,11 +213,7 @@ impl Client {
         if alias.is_some_and(|alias| alias.is_new) {
             self.aliases.forget(topic);
         }
-        self.drop_one()
-    }
-
-    fn drop_one(&mut self) -> bool {
-        self.dropped += 1;
+        Counters::add(if is_expressible { &dropped.too_large } else { &dropped.inexpressible }, 1);
         false
     }
 

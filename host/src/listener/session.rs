@@ -1,5 +1,6 @@
 //! What belongs to a client over all its connections.
 
+use super::figures::Counted;
 use super::overlap::Overlaps;
 use super::packets::Options;
 use super::protocol::Stage;
@@ -45,6 +46,8 @@ pub(super) struct Subscription {
     pub(super) is_shared: bool,
     /// Whether it is in the list of those that are ready.
     pub(super) noted: Arc<AtomicBool>,
+    /// It is counted while it is there.
+    pub(super) counted: Arc<Counted>,
 }
 
 /// A retained message that waits to be sent.

@@ -120,6 +120,7 @@ impl Client {
             identifier,
             is_shared: target.group.is_some(),
             noted,
+            counted: Arc::new(self.hub.counters.subscriptions.enter()),
         });
         Ok(())
     }
@@ -135,6 +136,7 @@ impl Client {
             identifier,
             is_shared: before.is_shared,
             noted: before.noted.clone(),
+            counted: before.counted.clone(),
         });
     }
 
