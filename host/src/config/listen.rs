@@ -263,11 +263,14 @@ fn limits(section: &mut Section<'_>) -> ListenLimits {
         |table: &mut Section<'_>, key, max| table.duration(key, SECOND..=max).map(|t| t.value);
     let limits = ListenLimits {
         connections: number(&mut table, "connections", 1..=1_000_000),
+        connections_per_address: number(&mut table, "connections_per_address", 1..=1_000_000),
         connect_bytes: bytes(&mut table, "connect_bytes", 256..=16 << 20),
         connect_time: time(&mut table, "connect_time", DAY),
         packet_size: bytes(&mut table, "packet_size", 1024..=268_435_460),
         send_buffer: bytes(&mut table, "send_buffer", BYTES),
         send_time: time(&mut table, "send_time", DAY),
+        publish_rate: number(&mut table, "publish_rate", NUMBER),
+        byte_rate: bytes(&mut table, "byte_rate", BYTES),
         publish_time: time(&mut table, "publish_time", DAY),
         receive: number(&mut table, "receive", INDEX),
         receive_bytes: bytes(&mut table, "receive_bytes", BYTES),

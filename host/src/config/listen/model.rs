@@ -104,6 +104,8 @@ pub struct AccessRule {
 pub struct ListenLimits {
     /// Connections at once.
     pub connections: Option<usize>,
+    /// Connections at once from one address.
+    pub connections_per_address: Option<usize>,
     /// What may arrive before a client is accepted, in bytes.
     pub connect_bytes: Option<usize>,
     /// How long that may take.
@@ -114,6 +116,10 @@ pub struct ListenLimits {
     pub send_buffer: Option<usize>,
     /// How long a client may take none of it.
     pub send_time: Option<Duration>,
+    /// Publishes of a client in a second.
+    pub publish_rate: Option<usize>,
+    /// Bytes of a client in a second.
+    pub byte_rate: Option<usize>,
     /// How long a client's publishes may wait for room.
     pub publish_time: Option<Duration>,
     /// Publishes of a client that are not stored yet.
