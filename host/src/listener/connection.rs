@@ -29,6 +29,10 @@ use tokio::time::{Instant, Sleep};
 /// How long a client has to take the last bytes.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// How much of a packet has to arrive within the keep-alive, in bytes, where all of it
+/// does not.
+const LIVELY_BYTES: usize = 1024;
+
 /// How long to look for a DISCONNECT when another connection takes the session.
 const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(5);
 
@@ -69,6 +73,8 @@ pub(super) struct Client {
     /// How often it had to wait for its rate.
     throttled: usize,
     last_read: Instant,
+    /// What has come since then of a packet that is not complete, in bytes.
+    unfinished: usize,
     last_written: Instant,
     last_published: Instant,
 }
@@ -168,6 +174,7 @@ impl Client {
             sent: 0,
             throttled: 0,
             last_read: now,
+            unfinished: 0,
             last_written: now,
             last_published: now,
         }
@@ -285,8 +292,7 @@ impl Client {
             let readable = self.pace.readable(Instant::now);
             match self.wire.poll_read(cx, readable) {
                 Poll::Ready(Ok(Some(number))) => {
-                    self.last_read = Instant::now();
-                    self.pace.read(number, || self.last_read);
+                    self.heard(number);
                     progressed = true;
                 }
                 Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Err(End::Gone)),
@@ -328,6 +334,19 @@ impl Client {
             progressed = true;
         }
         if progressed { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Notes that so many bytes were read. The standard asks for packets; but a large
+    /// one may take its time.
+    fn heard(&mut self, bytes: usize) {
+        let now = Instant::now();
+        self.pace.read(bytes, || now);
+        self.unfinished += bytes;
+        let is_packet = !self.wire.inbox.is_empty() || self.wire.fault.is_some();
+        if is_packet || self.unfinished >= LIVELY_BYTES {
+            self.unfinished = 0;
+            self.last_read = now;
+        }
     }
 
     /// Whether more may be read: what is read has to be answered, and kept.

@@ -104,6 +104,8 @@ impl Bound {
         };
         // A restart finds connections of before that are not all over.
         socket.set_reuseaddr(true)?;
+        // For clients without a keep-alive of MQTT: what is accepted inherits it.
+        socket.set_keepalive(true)?;
         socket.bind(address)?;
         Ok(Self(Socket::Tcp(socket.listen(BACKLOG)?)))
     }

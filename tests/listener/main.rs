@@ -1,0 +1,10 @@
+//! MQTT clients at the listener, packet by packet: what the standard says, and
+//! clients that mean no good. A client that misbehaves gets its reason code, others
+//! notice nothing, and what it held is free afterwards.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod before;
+mod packets;
+mod slow;
+mod world;
