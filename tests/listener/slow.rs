@@ -165,9 +165,7 @@ async fn who_takes_little_at_a_time_gets_all_of_it() {
 async fn mqtt_3_3_4_9_who_never_acknowledges_gets_no_more_than_its_window() {
     let world = World::new();
     let mut bystander = Bystander::new(&world).await;
-    for (connect, window) in
-        [(Connect::v5("a").with(&[33, 0, 10]), 10), (Connect::v4("b"), 1024)]
-    {
+    for (connect, window) in [(Connect::v5("a").with(&[33, 0, 10]), 10), (Connect::v4("b"), 1024)] {
         let is_v5 = connect.level == 5;
         let mut mute = world.client(&connect).await;
         match is_v5 {

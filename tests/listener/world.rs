@@ -100,9 +100,8 @@ impl World {
 
     /// Waits until nobody is there but this many clients.
     pub(crate) async fn until_alone(&self, clients: usize) {
-        let is_alone = |figures: &Figures| {
-            (figures.connections, figures.clients) == (clients, clients)
-        };
+        let is_alone =
+            |figures: &Figures| (figures.connections, figures.clients) == (clients, clients);
         self.until("what the others held is free", is_alone).await;
     }
 }

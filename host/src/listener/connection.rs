@@ -7,6 +7,7 @@ use super::hub::{Hub, publisher};
 use super::inbound::Inbound;
 use super::outbound::Aliases;
 use super::packets::{Farewell, Received, Will};
+use super::patience::Patience;
 use super::rate::Pace;
 use super::reason::{Fault, Reason};
 use super::registry::{Claim, Control};
@@ -28,10 +29,6 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a client has to take the last bytes.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// How much of a packet has to arrive within the keep-alive, in bytes, where all of it
-/// does not.
-const LIVELY_BYTES: usize = 1024;
 
 /// How long to look for a DISCONNECT when another connection takes the session.
 const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(5);
@@ -61,7 +58,7 @@ pub(super) struct Client {
     pub(super) problem_information: bool,
     pub(super) inbound: Inbound,
     /// How fast it may send.
-    pace: Pace,
+    pub(super) pace: Pace,
     /// Publishes of qos 2 that the broker has not taken.
     pub(super) recording: HashSet<u16>,
     /// What an earlier connection has sent and is to be sent again.
@@ -72,11 +69,7 @@ pub(super) struct Client {
     pub(super) sent: usize,
     /// How often it had to wait for its rate.
     throttled: usize,
-    last_read: Instant,
-    /// What has come since then of a packet that is not complete, in bytes.
-    unfinished: usize,
-    last_written: Instant,
-    last_published: Instant,
+    pub(super) patience: Patience,
 }
 
 /// Why a connection ended.
@@ -173,10 +166,7 @@ impl Client {
             published: 0,
             sent: 0,
             throttled: 0,
-            last_read: now,
-            unfinished: 0,
-            last_written: now,
-            last_published: now,
+            patience: Patience::new(now),
         }
     }
 
@@ -275,10 +265,11 @@ impl Client {
     fn poll(&mut self, cx: &mut Context<'_>, sleep: &mut Pin<Box<Sleep>>) -> Poll<Result<(), End>> {
         let mut progressed = false;
         if self.wire.has_output() {
+            self.patience.waits_for_write();
             match self.wire.poll_write(cx) {
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(End::Gone)),
                 (_, true) => {
-                    self.last_written = Instant::now();
+                    self.patience.written = self.wire.has_output().then(Instant::now);
                     progressed |= !self.session.active.is_empty()
                         || !self.session.backlog.is_empty()
                         || !self.resending.is_empty();
@@ -286,7 +277,7 @@ impl Client {
                 _ => {}
             }
         } else {
-            self.last_written = self.last_read;
+            self.patience.written = None;
         }
         if self.has_room() {
             let readable = self.pace.readable(Instant::now);
@@ -314,11 +305,12 @@ impl Client {
             }));
         }
         if self.inbound.len() == 0 {
-            self.last_published = self.last_read;
+            self.patience.published = None;
         } else {
+            self.patience.waits_for_publish();
             match self.poll_inbound(cx) {
                 Ok(true) => {
-                    self.last_published = Instant::now();
+                    self.patience.published = (self.inbound.len() > 0).then(Instant::now);
                     progressed = true;
                 }
                 Ok(false) => {}
@@ -334,67 +326,6 @@ impl Client {
             progressed = true;
         }
         if progressed { Poll::Ready(Ok(())) } else { Poll::Pending }
-    }
-
-    /// Notes that so many bytes were read. The standard asks for packets; but a large
-    /// one may take its time.
-    fn heard(&mut self, bytes: usize) {
-        let now = Instant::now();
-        self.pace.read(bytes, || now);
-        self.unfinished += bytes;
-        let is_packet = !self.wire.inbox.is_empty() || self.wire.fault.is_some();
-        if is_packet || self.unfinished >= LIVELY_BYTES {
-            self.unfinished = 0;
-            self.last_read = now;
-        }
-    }
-
-    /// Whether more may be read: what is read has to be answered, and kept.
-    fn has_room(&self) -> bool {
-        let limits = &self.hub.settings.limits;
-        self.wire.inbox.is_empty()
-            && self.pace.readable(Instant::now) > 0
-            && self.wire.unwritten() < limits.send_buffer_bytes_max
-            && self.inbound.len() < usize::from(limits.receive_max)
-            && self.inbound.bytes() < limits.receive_bytes_max
-    }
-
-    /// When a client that is slowed down is heard again.
-    fn goes_on_at(&self) -> Option<Instant> {
-        match self.wire.inbox.is_empty() {
-            false => self.pace.admits_at(),
-            true if self.pace.readable(Instant::now) == 0 => self.pace.readable_at(),
-            true => None,
-        }
-    }
-
-    /// When to look whether something takes too long.
-    fn next_check(&self) -> Instant {
-        let (now, limits) = (Instant::now(), &self.hub.settings.limits);
-        let others = now + limits.send_time_max.min(limits.publish_time_max);
-        let Some(keep_alive) = self.keep_alive else { return others };
-        // Of who is not read at the moment it may be over already.
-        let silent_at = Some(self.last_read + keep_alive).filter(|at| *at > now);
-        others.min(silent_at.unwrap_or(now + keep_alive))
-    }
-
-    fn overdue(&self) -> Option<End> {
-        let (now, limits) = (Instant::now(), &self.hub.settings.limits);
-        if self.inbound.len() > 0 && now - self.last_published >= limits.publish_time_max {
-            let text = "publishes waited too long for room";
-            return Some(End::Fault(Fault::new(Reason::QUOTA_EXCEEDED, text)));
-        }
-        if self.wire.has_output() && now - self.last_written >= limits.send_time_max {
-            return Some(End::Gone);
-        }
-        // While we do not read, the client cannot be heard.
-        let is_heard = self.has_room();
-        let is_silent = |keep_alive: &Duration| now - self.last_read >= *keep_alive;
-        if is_heard && self.keep_alive.as_ref().is_some_and(is_silent) {
-            let text = "nothing was heard for one and a half times the keep-alive";
-            return Some(End::Fault(Fault::new(Reason::KEEP_ALIVE_TIMEOUT, text)));
-        }
-        None
     }
 
     fn count(&mut self) {

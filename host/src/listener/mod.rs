@@ -11,7 +11,7 @@
 //! - `connection`: the task of a client; `inbound`, `outbound` and `subscribe`: what
 //!   it publishes, what it is sent, what it asks for;
 //! - `session` and `registry`: what outlives a connection;
-//! - `rate`: how fast a client may send;
+//! - `rate` and `patience`: how fast a client may send, and how long it is waited for;
 //! - `retained`, `hub` and `figures`: what all clients share.
 
 mod access;
@@ -29,6 +29,7 @@ mod inbound;
 mod outbound;
 mod overlap;
 mod packets;
+mod patience;
 mod protocol;
 mod rate;
 mod read;

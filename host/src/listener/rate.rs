@@ -7,8 +7,6 @@ use super::settings::Limits;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What one rate lets through at once: what it lets through in this time.
-const BURST: Duration = Duration::from_secs(1);
 /// How much is waited for before more is read, in bytes: who is slowed down is not
 /// read byte by byte.
 const READ_BYTES_MIN: u64 = 4096;
@@ -70,43 +68,49 @@ impl Pace {
     }
 }
 
-/// One rate: a leaky bucket, as the time at which it is empty.
+/// One rate: a leaky bucket, which holds what one second lets through. It counts in
+/// billionths, of which a nanosecond lets through as many as a second does of wholes.
 struct Rate {
     per_second: u64,
-    /// When all that was taken is paid for.
-    paid: Instant,
+    /// What is in it.
+    level: u128,
+    /// When that was so.
+    at: Instant,
 }
+
+const WHOLE: u128 = 1_000_000_000;
 
 impl Rate {
     fn new(per_second: u64, now: Instant) -> Self {
-        Self { per_second: per_second.max(1), paid: now }
+        Self { per_second: per_second.max(1), level: 0, at: now }
     }
 
     fn least_read(&self) -> u64 {
         READ_BYTES_MIN.min(self.per_second)
     }
 
+    fn level(&self, now: Instant) -> u128 {
+        let nanos = now.saturating_duration_since(self.at).as_nanos();
+        self.level.saturating_sub(nanos * u128::from(self.per_second))
+    }
+
     /// How much may be taken.
     fn room(&self, now: Instant) -> u64 {
-        let left = BURST.saturating_sub(self.paid.saturating_duration_since(now));
-        let room = left.as_nanos() * u128::from(self.per_second) / BURST.as_nanos();
+        let size = u128::from(self.per_second) * WHOLE;
+        let room = size.saturating_sub(self.level(now)) / WHOLE;
         u64::try_from(room).unwrap_or(u64::MAX)
     }
 
     fn take(&mut self, number: u64, now: Instant) {
-        self.paid = self.paid.max(now) + self.time_of(number);
+        self.level = self.level(now) + u128::from(number) * WHOLE;
+        self.at = now.max(self.at);
     }
 
-    /// When so much may be taken, which is not more than a burst.
+    /// When so much may be taken, which is not more than a second lets through.
     fn ready_at(&self, number: u64) -> Instant {
-        let early = BURST.saturating_sub(self.time_of(number));
-        self.paid.checked_sub(early).unwrap_or(self.paid)
-    }
-
-    /// Rounded up, so that there is room when it is over.
-    fn time_of(&self, number: u64) -> Duration {
-        let nanos = (u128::from(number) * BURST.as_nanos()).div_ceil(u128::from(self.per_second));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let allowed = u128::from(self.per_second.saturating_sub(number)) * WHOLE;
+        let nanos = self.level.saturating_sub(allowed).div_ceil(u128::from(self.per_second));
+        self.at + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
