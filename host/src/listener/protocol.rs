@@ -117,9 +117,10 @@ impl Machine {
 
     /// What does not begin with CONNECT is not waited for.
     fn check_first(&self, header: u8) -> Result<(), Fault> {
-        match self.protocol.is_none() && header >> 4 != frames::CONNECT {
-            true => Err(Fault::protocol("a packet before CONNECT")),
-            false => Ok(()),
+        match header >> 4 {
+            _ if self.protocol.is_some() => Ok(()),
+            frames::CONNECT => frames::check_flags(header),
+            _ => Err(Fault::protocol("a packet before CONNECT")),
         }
     }
 
