@@ -8,4 +8,5 @@ mod before;
 mod limits;
 mod packets;
 mod slow;
+mod web;
 mod world;
