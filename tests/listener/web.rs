@@ -186,6 +186,9 @@ async fn mqtt_6_0_0_3_handshakes_that_are_wrong_are_refused() {
         (with(0, "GET /other HTTP/1.1"), "404"),
         (with(1, "Origin: https://evil.example"), "403"),
         (without(2), "404"),
+        (without(3), "400"),
+        (with(1, "Content-Length: 10"), "400"),
+        (with(1, "Transfer-Encoding: chunked"), "400"),
         ("nonsense\r\n\r\n".to_owned(), "400"),
     ] {
         let answer = web.answer(&request).await;
@@ -303,6 +306,25 @@ async fn mqtt_6_0_0_1_frames_that_are_wrong_end_the_connection() {
     socket.rest().await;
     bystander.is_served().await;
     web.world.until_alone(1).await;
+}
+
+/// A request announces a body, and nothing of it comes.
+#[tokio::test(start_paused = true)]
+async fn a_body_is_not_waited_for() {
+    let web = WebWorld::new();
+    let mut handshake = HANDSHAKE.to_vec();
+    handshake.push("Content-Length: 1000000");
+    for request in [
+        lines(&handshake),
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf".to_owned(),
+        "GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+    ] {
+        let start = Instant::now();
+        let answer = web.answer(&request).await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{request}\n{answer}");
+        assert!(start.elapsed().as_secs() <= 10, "{request}: {:?}", start.elapsed());
+    }
+    web.world.until_alone(0).await;
 }
 
 #[tokio::test(start_paused = true)]

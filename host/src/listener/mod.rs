@@ -23,6 +23,8 @@ mod entrance;
 mod figures;
 mod files;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod http;
 mod hub;
 mod inbound;

@@ -68,7 +68,7 @@ impl Machine {
     }
 
     /// Reads what has arrived. What is there before a fault is to be handled.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
@@ -227,6 +227,12 @@ impl Machine {
             *place = Some(packet.topic.clone());
         }
         Ok(())
+    }
+
+    /// How much it keeps of what is not complete, in bytes.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn kept(&self) -> usize {
+        self.partial.capacity()
     }
 
     /// Accepts the client, and writes CONNACK.

@@ -14,13 +14,14 @@ use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use async_tungstenite::tungstenite::{Error, Message};
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream as _};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
@@ -74,7 +75,7 @@ pub(super) async fn serve(
         return;
     };
     visitor.deadline = Instant::now() + limits.connect_time_max;
-    let upgraded = tokio::time::timeout_at(visitor.deadline, hyper::upgrade::on(upgrade));
+    let upgraded = tokio::time::timeout_at(visitor.deadline, upgrade);
     let Ok(Ok(io)) = upgraded.await else {
         hub.counters.refused.add(Why::Handshake);
         return;
@@ -90,7 +91,9 @@ pub(super) async fn serve(
     connection::serve(hub, Wire::new(Box::new(bytes), machine), visitor).await;
 }
 
-type Upgraded = Mutex<Option<Request<Incoming>>>;
+/// What a connection becomes. The request itself is not kept: until its body is read or
+/// dropped the connection would stay as it is.
+type Upgraded = Mutex<Option<OnUpgrade>>;
 
 async fn answer(
     request: Request<Incoming>,
@@ -117,7 +120,7 @@ async fn answer(
     }
 }
 
-fn upgrade(request: Request<Incoming>, web: &Web, upgraded: &Upgraded) -> Response<Content> {
+fn upgrade(mut request: Request<Incoming>, web: &Web, upgraded: &Upgraded) -> Response<Content> {
     let headers = request.headers();
     if !is_welcome(headers, web) {
         return plain(StatusCode::FORBIDDEN, "pages of other origins may not connect\n");
@@ -126,10 +129,12 @@ fn upgrade(request: Request<Incoming>, web: &Web, upgraded: &Upgraded) -> Respon
     let key = headers.get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let asked: Vec<_> = tokens(headers, SEC_WEBSOCKET_PROTOCOL).collect();
     let protocol = asked.iter().find_map(|asked| PROTOCOLS.iter().find(|known| *known == asked));
-    let (&Method::GET, Some(b"13"), Some(key), Some(protocol)) =
-        (request.method(), version, key, protocol)
-    else {
-        let text = "WebSocket needs GET, version 13, a key, and the sub-protocol `mqtt`\n";
+    let is_plain = request.method() == Method::GET
+        && has_token(headers, CONNECTION, "upgrade")
+        && request.body().is_end_stream();
+    let (true, Some(b"13"), Some(key), Some(protocol)) = (is_plain, version, key, protocol) else {
+        let text = "WebSocket needs GET without a body, `Connection: Upgrade`, version 13, a key, \
+                    and the sub-protocol `mqtt`\n";
         return plain(StatusCode::BAD_REQUEST, text);
     };
     let mut response = plain(StatusCode::SWITCHING_PROTOCOLS, "");
@@ -140,7 +145,7 @@ fn upgrade(request: Request<Incoming>, web: &Web, upgraded: &Upgraded) -> Respon
     headers.insert(SEC_WEBSOCKET_ACCEPT, key);
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     if let Ok(mut upgraded) = upgraded.lock() {
-        *upgraded = Some(request);
+        *upgraded = Some(hyper::upgrade::on(&mut request));
     }
     response
 }

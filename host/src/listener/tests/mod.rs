@@ -52,6 +52,40 @@ fn spoilt(random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
+/// Bytes as they may come: packets with all kinds of faults, or anything.
+fn hostile(random: &mut fastrand::Rng) -> Vec<u8> {
+    if random.u8(0..8) == 0 {
+        return (0..random.usize(0..200)).map(|_| random.u8(..)).collect();
+    }
+    let mut bytes = spoilt(random);
+    for _ in 0..random.usize(0..3) {
+        let (at, to) = (random.usize(0..=bytes.len()), random.usize(0..=bytes.len()));
+        let part = bytes[at.min(to)..at.max(to)].to_vec();
+        match random.u8(0..4) {
+            // Cut off, cut out, repeated.
+            0 => bytes.truncate(at),
+            1 => drop(bytes.drain(at.min(to)..at.max(to))),
+            2 => bytes.extend_from_slice(&part),
+            // Another length.
+            _ if bytes.len() > 1 => bytes[1] = random.u8(..),
+            _ => {}
+        }
+    }
+    bytes
+}
+
+/// The fuzz target over bytes from a seed.
+#[test]
+fn whatever_arrives_is_bounded_and_what_is_accepted_is_read_again_as_the_same() {
+    for seed in 0..40_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let choices = [random.u8(..), random.u8(0..12)];
+        let bytes = [&choices[..], &hostile(&mut random)].concat();
+        let held = std::panic::catch_unwind(|| super::fuzz::packets(&bytes));
+        assert!(held.is_ok(), "seed {seed}: {bytes:x?}");
+    }
+}
+
 /// What comes of bytes that arrive in these pieces.
 fn read<'a>(
     mut machine: Machine,
