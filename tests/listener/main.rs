@@ -5,9 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod before;
+mod connect;
 mod fuzz;
 mod limits;
 mod packets;
+mod publish;
 mod slow;
+mod subscribe;
 mod web;
 mod world;
