@@ -51,8 +51,7 @@ impl Ground {
         limits.topic_aliases_max = 4;
         let limits = limits.clone();
         let listener = runtime.block_on(async { Listener::new(memory::open(), settings, 1) });
-        let mut web = Web::default();
-        web.path = "/mqtt".to_owned();
+        let web = Web { path: "/mqtt".to_owned(), ..Web::default() };
         let open = Door { anonymous: true, ..Door::default() };
         let web = Door { web: Some(Arc::new(web)), ..open.clone() };
         Self { runtime, listener, limits, mqtt: Arc::new(open), web: Arc::new(web) }

@@ -35,10 +35,11 @@ impl WebWorld {
 
     fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut web = Web::default();
-        web.path = "/mqtt".to_owned();
-        web.files = Some(folder.path().to_owned());
-        web.origins = vec!["https://friend.example".to_owned()];
+        let web = Web {
+            path: "/mqtt".to_owned(),
+            files: Some(folder.path().to_owned()),
+            origins: vec!["https://friend.example".to_owned()],
+        };
         let door = Door { anonymous: true, web: Some(Arc::new(web)), ..Door::default() };
         Self { world: World::with(change), door: Arc::new(door), folder }
     }
