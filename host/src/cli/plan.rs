@@ -4,6 +4,7 @@ use super::ConfigArgs;
 use super::dead::Keeping;
 use super::failure::Failure;
 use super::files;
+use super::grants::PlannedGrants;
 use super::listening::{self, Listening, Prepared, Shown, Wanted};
 use crate::backends::backends;
 use crate::broker::{Broker, BrokerError, Budget, Limits, Order, Topic};
@@ -12,8 +13,8 @@ use crate::config::{
     Plan,
 };
 use crate::runtime::{
-    Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
-    NetworkGrant, Observer, Output, Setup, SubscriptionSetup, WasiGrants,
+    Code, ComponentSettings, ComponentSetup, DirectoryGrant, Host, InstanceMode, NetworkGrant,
+    Observer, Output, Setup, SubscriptionSetup, WasiGrants,
 };
 use crate::telemetry::Figures;
 use parking_lot::Mutex;
@@ -448,22 +449,6 @@ fn component(plan: ComponentPlan, code: Code) -> ComponentSetup {
         settings: settings(&plan.settings),
         pulls: plan.pulls.iter().map(|(name, index)| (name.to_owned(), index)).collect(),
         grants: Arc::new(PlannedGrants { grants: plan.grants, publishes }),
-    }
-}
-
-struct PlannedGrants {
-    grants: config::Grants,
-    publishes: bool,
-}
-
-impl Grants for PlannedGrants {
-    fn route(&self, topic: &str) -> Result<Grant, BrokerError> {
-        let config::Route { broker, topic, qos, timeout } = self.grants.route(topic)?;
-        Ok(Grant { broker, topic, qos, timeout })
-    }
-
-    fn brokers(&self) -> Vec<usize> {
-        if self.publishes { self.grants.brokers() } else { Vec::new() }
     }
 }
 

@@ -5,8 +5,9 @@ use super::connection;
 use super::crowd::Refusal;
 use super::figures::Why;
 use super::hub::Hub;
+use super::identity;
 use super::protocol::Machine;
-use super::reason::Fault;
+use super::reason::{Fault, Reason};
 use super::websocket;
 use super::wire::{Stream, Wire};
 use parking_lot::RwLock;
@@ -45,6 +46,21 @@ pub(super) struct Visitor {
     pub(super) closing: CancellationToken,
 }
 
+impl Visitor {
+    /// Takes note of the certificate that it has shown, which was verified.
+    fn identify(&mut self, certificate: &[u8], is_named_by_it: bool) {
+        self.anonymous = true;
+        if !is_named_by_it {
+            return;
+        }
+        self.user = identity::common_name(certificate);
+        if self.user.is_none() {
+            let text = "the certificate has no common name";
+            self.refused.get_or_insert(Fault::new(Reason::NOT_AUTHORIZED, text));
+        }
+    }
+}
+
 /// Who knocks.
 pub(super) struct Guest {
     pub(super) stream: Box<dyn Stream>,
@@ -64,6 +80,8 @@ pub struct Door {
     /// TLS, where it is spoken. A client whose certificate was asked for and verified
     /// needs no user name.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Whether a client is the user whom its certificate names, by its common name.
+    pub user_from_certificate: bool,
     /// WebSocket, where it is spoken.
     pub web: Option<Arc<Web>>,
     /// Whoever comes in is the operator, who may do everything.
@@ -236,7 +254,9 @@ async fn welcome(mut stream: Box<dyn Stream>, door: &Door, hub: &Arc<Hub>, mut v
             hub.counters.refused.add(Why::Handshake);
             return;
         };
-        visitor.anonymous |= accepted.get_ref().1.peer_certificates().is_some();
+        if let Some([own, ..]) = accepted.get_ref().1.peer_certificates() {
+            visitor.identify(own, door.user_from_certificate);
+        }
         stream = Box::new(accepted);
     }
     match &door.web {

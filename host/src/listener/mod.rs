@@ -27,6 +27,7 @@ mod frames;
 pub mod fuzz;
 mod http;
 mod hub;
+mod identity;
 mod inbound;
 mod outbound;
 mod overlap;

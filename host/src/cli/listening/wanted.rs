@@ -58,6 +58,7 @@ impl Wanted {
             door: Door {
                 anonymous: settings.anonymous.unwrap_or_else(|| asked.is_loopback()),
                 tls: tls.clone().filter(|_| asked.is_tls),
+                user_from_certificate: settings.user_from_certificate,
                 is_private: false,
                 web: asked.path.as_ref().map(|path| Arc::new(web(path, folder, settings))),
             },

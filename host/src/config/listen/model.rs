@@ -46,6 +46,9 @@ pub struct ListenSettings {
     /// Who must have signed clients' certificates (`client_ca_file`); `None`: none
     /// are asked for.
     pub client_ca: Option<PathBuf>,
+    /// Whether a client is the user whom its certificate names
+    /// (`user_from_certificate`).
+    pub user_from_certificate: bool,
     /// Whose pages may connect, beside the server's own (`origins`).
     pub origins: Vec<String>,
     /// How events are laid out for clients (`format`, cloudevents).
