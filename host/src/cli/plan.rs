@@ -7,7 +7,7 @@ use super::files;
 use super::grants::PlannedGrants;
 use super::listening::{self, Listening, Prepared, Shown, Wanted};
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError, Budget, Limits, Order, Topic};
+use crate::broker::{Broker, Budget, Limits, Order, Topic};
 use crate::config::{
     self, BrokerPlan, ComponentFacts, ComponentPlan, Config, Delivery, Errors, Instance, Network,
     Plan,
