@@ -222,6 +222,11 @@ impl Bystander {
         Self(client)
     }
 
+    /// Publishes something for others at qos 1.
+    pub(crate) async fn publish(&mut self, publish: Publish) {
+        assert!(self.0.deliver(publish).await < 0x80);
+    }
+
     /// It is served as ever: at once.
     pub(crate) async fn is_served(&mut self) {
         let asked = Instant::now();
