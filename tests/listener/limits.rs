@@ -304,6 +304,66 @@ async fn mqtt_4_3_3_what_a_fault_has_cut_off_is_received_when_it_comes_again() {
     assert_eq!(watcher.publish().await.payload, b"once");
 }
 
+/// What is retained waits for a client twice at the most, however often it asks.
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_retained_messages_again_and_again_has_to_take_them() {
+    let world = World::with(|settings| settings.limits.retained_max = 100);
+    let mut bystander = Bystander::new(&world).await;
+    let mut publisher = world.client(&Connect::v5("publisher")).await;
+    for number in 0..100 {
+        let topic = format!("r/{number}");
+        publisher.deliver(Publish::v5(&topic, "x", 1, 1).retained()).await;
+    }
+    let mut client = world.client(&Connect::v5("a")).await;
+    client.send(subscribe(1, &[("r/#", 0)]).repeat(1000)).await;
+    bystander.is_served().await;
+    let (mut granted, mut refused, mut sent) = (0, 0, 0);
+    while granted + refused < 1000 || sent < 100 * granted {
+        let frame = client.frame().await;
+        match (frame.header >> 4, frame.body.last()) {
+            (3, _) => sent += 1,
+            (9, Some(0)) => granted += 1,
+            (9, Some(0x97)) => refused += 1,
+            _ => panic!("{frame:x?}"),
+        }
+    }
+    assert_eq!((granted, refused), (3, 997));
+    // Once it has them it may ask again.
+    assert_eq!(client.subscribe(&[("r/#", 0x20)]).await, [0]);
+    bystander.is_served().await;
+}
+
+/// A thousand subscriptions that all want the same events: one copy of each, and
+/// others are served meanwhile.
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_overlap_a_thousand_times_cost_only_their_client() {
+    let world = World::new();
+    let mut bystander = Bystander::new(&world).await;
+    let mut greedy = world.client(&Connect::v5("greedy")).await;
+    let filters: Vec<String> = (0..1024)
+        .map(|number| {
+            let level = |bit: u32| if number >> bit & 1 == 0 { "+" } else { "x" };
+            (0..10).map(level).collect::<Vec<_>>().join("/")
+        })
+        .collect();
+    for (number, filter) in filters.iter().enumerate() {
+        // The last one has the highest qos.
+        let qos = u8::from(number == 1023);
+        assert_eq!(greedy.subscribe(&[(filter, qos)]).await, [qos]);
+    }
+    let mut publisher = world.client(&Connect::v5("publisher")).await;
+    for number in 0..20_u8 {
+        publisher.deliver(Publish::v5(&filters[1023], [number], 1, 1)).await;
+        bystander.is_served().await;
+    }
+    for number in 0..20 {
+        let got = greedy.publish().await;
+        assert_eq!((got.qos(), &got.payload[..]), (1, &[number][..]));
+    }
+    greedy.send(PINGREQ).await;
+    greedy.expect(PINGRESP).await;
+}
+
 /// Answers that nobody asked for.
 #[tokio::test(start_paused = true)]
 async fn answers_to_nothing_change_nothing() {

@@ -65,6 +65,8 @@ pub(super) struct Client {
     pub(super) resending: VecDeque<u16>,
     pub(super) last_topic: Option<Topic>,
     pub(super) taken: Vec<Incoming>,
+    /// There is more to send, and others have their turn before.
+    pub(super) is_interrupted: bool,
     pub(super) published: usize,
     pub(super) sent: usize,
     /// How often it had to wait for its rate.
@@ -125,7 +127,7 @@ pub(super) async fn serve(hub: Arc<Hub>, wire: Wire, visitor: Visitor) {
 
 /// Lets those run whose packets came at the same time: tasks do not run in the order in
 /// which their bytes came, and who subscribed before a publish expects to get it.
-async fn let_others_run() {
+pub(super) async fn let_others_run() {
     let mut is_waiting = true;
     poll_fn(|cx| match std::mem::take(&mut is_waiting) {
         true => {
@@ -163,6 +165,7 @@ impl Client {
             recording: HashSet::new(),
             last_topic: None,
             taken: Vec::new(),
+            is_interrupted: false,
             published: 0,
             sent: 0,
             throttled: 0,
@@ -197,12 +200,19 @@ impl Client {
 
     /// Handles what is there, sends what there is, and waits for more.
     async fn round(&mut self, sleep: &mut Pin<Box<Sleep>>) -> Result<(), End> {
-        if let Some(Received::Publish(_)) = self.wire.inbox.front() {
+        let is_publish = matches!(self.wire.inbox.front(), Some(Received::Publish(_)));
+        if is_publish || self.is_interrupted {
             let_others_run().await;
         }
+        let mut has_subscribed = false;
         while self.may_handle()
             && let Some(received) = self.wire.inbox.pop_front()
         {
+            let is_subscribe = matches!(received, Received::Subscribe(_));
+            // Each may have to look at all that is retained.
+            if is_subscribe && std::mem::replace(&mut has_subscribed, true) {
+                let_others_run().await;
+            }
             self.handle(received).await?;
         }
         if self.wire.inbox.is_empty()

@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 /// How many events are taken from a subscription before the next one has its turn.
 const TURN_EVENTS: usize = 64;
+/// How many subscriptions are looked at for events before other clients have their
+/// turn: where many of one client overlap, each event asks all of them.
+const TURN_WORK: usize = 8192;
 /// How much is gathered before it is written, in bytes.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -64,15 +67,18 @@ impl Client {
         self.resend();
         self.send_backlog();
         let mut taken = std::mem::take(&mut self.taken);
-        let mut idle = 0;
+        let (mut idle, mut work) = (0, 0);
         while self.wire.unwritten() < WRITE_BYTES
+            && work < TURN_WORK
             && idle < self.session.active.len()
             && let Some(key) = self.session.active.pop_front()
         {
             let Some(subscription) = self.session.subscriptions.get(key).cloned() else { continue };
+            let each = 1 + self.session.overlaps.number(key);
+            let turn = (TURN_WORK / each).clamp(1, TURN_EVENTS);
             let max = match subscription.options.qos {
-                Qos::AtMostOnce => TURN_EVENTS,
-                _ => TURN_EVENTS.min(self.vacancy()),
+                Qos::AtMostOnce => turn,
+                _ => turn.min(self.vacancy()),
             };
             if max == 0 {
                 self.session.active.push_back(key);
@@ -88,17 +94,19 @@ impl Client {
                 self.session.active.push_back(key);
             }
             idle = 0;
+            work += each * taken.len().max(1);
             for incoming in taken.drain(..) {
                 self.send(incoming, key, &subscription);
             }
         }
         self.taken = taken;
+        self.is_interrupted = work >= TURN_WORK;
         Ok(())
     }
 
     /// Whether there may be something to send at once.
     pub(super) fn may_pump(&self) -> bool {
-        self.wire.unwritten() < WRITE_BYTES && self.session.wake.is_set()
+        self.wire.unwritten() < WRITE_BYTES && (self.is_interrupted || self.session.wake.is_set())
     }
 
     fn send(&mut self, incoming: Incoming, key: usize, subscription: &Arc<Subscription>) {
