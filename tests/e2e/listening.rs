@@ -324,6 +324,31 @@ async fn tls_shows_a_certificate_and_asks_for_one() {
     drain(&mut host).await;
 }
 
+#[tokio::test]
+async fn a_certificate_says_which_user_a_client_is() {
+    let scene = Scene::memory();
+    let c = Certificates::make(scene.folder());
+    let show = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let (ca, cert, key) = (show(&c.ca), show(&c.server_cert), show(&c.server_key));
+    scene.write(&receiver(&format!(
+        "listen = [\"mqtts://127.0.0.1:0\"]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n\
+         client_ca_file = \"{ca}\"\nuser_from_certificate = true\ntopic = \"#\"\n\
+         delivery = \"push\"\naccess = [{{ users = [\"client\"], publish = [\"of/{{user}}\"] }}]"
+    )));
+    let mut host = scene.run_ready().await;
+    let port = port(&host, "mqtts");
+    let (cert, key) = (show(&c.client_cert), show(&c.client_key));
+    // A name that it says itself is none.
+    let who = ["-u", "admin", "-P", "x", "--cafile", &ca, "--cert", &cert, "--key", &key];
+    let base = ["-q", "1", "-V", "5"];
+    for (topic, data) in [("of/admin", "denied"), ("of/client", "granted")] {
+        publish(port, &[&["-t", topic, "-m", data], &base[..], &who[..]].concat()).await;
+    }
+    host.wait_for(Out, "data: \"granted\"").await;
+    assert!(!host.lines().contain(Out, "denied"));
+    drain(&mut host).await;
+}
+
 /// With the client of `pubsub.mqtt`, which has all transports.
 #[tokio::test]
 async fn mqtt_6_clients_come_by_web_socket() {

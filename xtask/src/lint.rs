@@ -24,6 +24,7 @@ pub(crate) fn lint(tools: &Tools) -> Result<()> {
     tools.wasm_target()?;
     heading("Checking the lints");
     run(&mut clippy(HOST, &[]))?;
+    run(&mut without_features())?;
     run(&mut guest_clippy(SDK, &[]))?;
     run(&mut guest_clippy(SDK, &["--target", WASM_TARGET]))?;
     run(&mut guest_clippy(GUESTS, &["--target", WASM_TARGET]))?;
@@ -33,6 +34,14 @@ pub(crate) fn lint(tools: &Tools) -> Result<()> {
 fn clippy(workspace: &str, options: &[&str]) -> Command {
     let mut command = cargo(["clippy", "--manifest-path", workspace, "--workspace"]);
     command.args(["--all-targets", "--locked"]).args(options).args(["--", "-D", "warnings"]);
+    command
+}
+
+/// The host with none of its features: what only one of them needs is then behind it.
+/// The dependencies are checked once more for it, the first time.
+fn without_features() -> Command {
+    let mut command = cargo(["clippy", "--manifest-path", "host/Cargo.toml"]);
+    command.args(["--no-default-features", "--locked", "--", "-D", "warnings"]);
     command
 }
 

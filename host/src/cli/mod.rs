@@ -11,6 +11,7 @@ mod dead;
 mod delivered;
 mod failure;
 mod files;
+mod grants;
 mod inspect;
 mod lines;
 #[cfg(feature = "listener")]

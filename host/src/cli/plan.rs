@@ -4,17 +4,19 @@ use super::ConfigArgs;
 use super::dead::Keeping;
 use super::failure::Failure;
 use super::files;
-use super::listening::{self, Listening, Prepared, Wanted};
+use super::grants::PlannedGrants;
+use super::listening::{self, Listening, Prepared, Shown, Wanted};
 use crate::backends::backends;
-use crate::broker::{Broker, BrokerError, Budget, Limits, Order, Topic};
+use crate::broker::{Broker, Budget, Limits, Order, Topic};
 use crate::config::{
     self, BrokerPlan, ComponentFacts, ComponentPlan, Config, Delivery, Errors, Instance, Network,
     Plan,
 };
 use crate::runtime::{
-    Code, ComponentSettings, ComponentSetup, DirectoryGrant, Grant, Grants, Host, InstanceMode,
-    NetworkGrant, Observer, Output, Setup, SubscriptionSetup, WasiGrants,
+    Code, ComponentSettings, ComponentSetup, DirectoryGrant, Host, InstanceMode, NetworkGrant,
+    Observer, Output, Setup, SubscriptionSetup, WasiGrants,
 };
+use crate::telemetry::Figures;
 use parking_lot::Mutex;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -43,6 +45,8 @@ pub(super) struct InUse {
     budget: Arc<Budget>,
     max_in_flight_bytes: usize,
     listeners: Mutex<Vec<ToListen>>,
+    /// The listeners of the version that runs, for metrics.
+    shown: Shown,
 }
 
 /// What listens from when a version takes effect; how many subscriptions are opened
@@ -83,6 +87,15 @@ impl InUse {
                 None => listening.shut(),
             }
         }
+        let listening = |known: &BrokerInUse| {
+            Some((known.plan.id.clone(), Arc::clone(known.listening.as_ref()?)))
+        };
+        self.shown.set(self.brokers.iter().filter_map(listening).collect());
+    }
+
+    /// What the listeners count, of whichever version runs.
+    pub(super) fn figures(&self) -> Figures {
+        self.shown.figures()
     }
 
     fn broker(&self, wanted: &BrokerPlan) -> Option<BrokerInUse> {
@@ -324,6 +337,7 @@ impl Planned {
             Some(known) => known.client_id.clone(),
             None => files::client_id_base(file.as_deref())?,
         };
+        let known_shown = in_use.map(|known| known.shown.clone()).unwrap_or_default();
         let limits = config.limits();
         let budget = match in_use {
             Some(known) => Arc::clone(&known.budget),
@@ -398,6 +412,7 @@ impl Planned {
             budget,
             max_in_flight_bytes: config.max_in_flight_bytes,
             listeners: Mutex::new(prepared),
+            shown: known_shown,
         };
         let setup = Setup {
             is_server: config.listens(),
@@ -434,22 +449,6 @@ fn component(plan: ComponentPlan, code: Code) -> ComponentSetup {
         settings: settings(&plan.settings),
         pulls: plan.pulls.iter().map(|(name, index)| (name.to_owned(), index)).collect(),
         grants: Arc::new(PlannedGrants { grants: plan.grants, publishes }),
-    }
-}
-
-struct PlannedGrants {
-    grants: config::Grants,
-    publishes: bool,
-}
-
-impl Grants for PlannedGrants {
-    fn route(&self, topic: &str) -> Result<Grant, BrokerError> {
-        let config::Route { broker, topic, qos, timeout } = self.grants.route(topic)?;
-        Ok(Grant { broker, topic, qos, timeout })
-    }
-
-    fn brokers(&self) -> Vec<usize> {
-        if self.publishes { self.grants.brokers() } else { Vec::new() }
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let (setup, in_use) = planned.into_setup(output.clone(), observers.clone(), None)?;
     let service = Service::new(&host, setup).map_err(|error| Failure::input(error.to_string()))?;
     in_use.take_effect();
-    let _serving = telemetry.serve(service.status());
+    let _serving = telemetry.serve(service.status(), in_use.figures());
     let (reloader, reloads) = Reloads::channel(args.watch);
     let in_use = Arc::new(in_use);
     let reloading = Reloading { host, args, in_use, output, observers, reloader, watch };

@@ -5,7 +5,7 @@ use crate::broker::Limits;
 use crate::runtime::{Observer, Status};
 #[cfg(feature = "otlp")]
 use crate::telemetry::Exporter;
-use crate::telemetry::{self, Listener, Pages, Recorder, Serving};
+use crate::telemetry::{self, Figures, Listener, Pages, Recorder, Serving};
 use clap::Args;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -102,10 +102,11 @@ impl Telemetry {
         telemetry::carry_on(limits)
     }
 
-    /// Serves the pages of a service, until the result is dropped.
-    pub(super) fn serve(&mut self, status: &Arc<Status>) -> Option<Serving> {
+    /// Serves the pages of a service, until the result is dropped. `figures` is what
+    /// its listeners count.
+    pub(super) fn serve(&mut self, status: &Arc<Status>, figures: Figures) -> Option<Serving> {
         let (listener, recorder) = self.metrics.take()?;
-        Some(listener.serve(Pages::new(Arc::clone(status), recorder, self.started)))
+        Some(listener.serve(Pages::new(Arc::clone(status), recorder, self.started, figures)))
     }
 
     /// Sends what was not exported yet.

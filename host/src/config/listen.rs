@@ -24,6 +24,7 @@ pub const LISTEN_KEYS: &[Key] = &[
     Key { name: "cert_file", help: "the listener's certificate, in PEM" },
     Key { name: "key_file", help: "the private key of `cert_file`, in PEM" },
     Key { name: "client_ca_file", help: "who must have signed the certificates of clients" },
+    Key { name: "user_from_certificate", help: "whether a certificate's common name is the user" },
     Key { name: "origins", help: "whose pages may connect over WebSocket" },
     Key { name: "format", help: "\"cloudevents\", \"structured\" or \"raw\"" },
     Key { name: "reason_strings", help: "whether clients are told in words why" },
@@ -52,6 +53,7 @@ pub(super) fn read(
     let place = section.place_of("listen");
     let doors = doors(section);
     let anonymous = section.flag("anonymous");
+    let by_certificate = section.flag("user_from_certificate");
     let rest = rest(section);
     let Some(place) = place else {
         for key in LISTEN_KEYS {
@@ -65,6 +67,12 @@ pub(super) fn read(
     let (doors, rest) = (doors?, rest?);
     check_tls(section, &doors);
     check_anonymous(section, &doors, anonymous.as_ref());
+    if let Some(place) = section.place_of("user_from_certificate")
+        && !section.has("client_ca_file")
+    {
+        let (other, reason) = ("`client_ca_file`", "no client is asked for a certificate");
+        section.report(&place, Problem::Requires { other, reason });
+    }
     let value = |key| section.place_of_value(key).unwrap_or_else(|| place.clone());
     let places = ListenPlaces {
         doors: doors.iter().map(|door| door.place.clone()).collect(),
@@ -77,6 +85,7 @@ pub(super) fn read(
     let settings = ListenSettings {
         doors: doors.into_iter().map(|door| door.value).collect(),
         anonymous: anonymous.map(|anonymous| anonymous.value),
+        user_from_certificate: by_certificate.is_some_and(|flag| flag.value),
         ..rest
     };
     Some(ListenConfig { settings, places })
@@ -263,11 +272,14 @@ fn limits(section: &mut Section<'_>) -> ListenLimits {
         |table: &mut Section<'_>, key, max| table.duration(key, SECOND..=max).map(|t| t.value);
     let limits = ListenLimits {
         connections: number(&mut table, "connections", 1..=1_000_000),
+        connections_per_address: number(&mut table, "connections_per_address", 1..=1_000_000),
         connect_bytes: bytes(&mut table, "connect_bytes", 256..=16 << 20),
         connect_time: time(&mut table, "connect_time", DAY),
         packet_size: bytes(&mut table, "packet_size", 1024..=268_435_460),
         send_buffer: bytes(&mut table, "send_buffer", BYTES),
         send_time: time(&mut table, "send_time", DAY),
+        publish_rate: number(&mut table, "publish_rate", NUMBER),
+        byte_rate: bytes(&mut table, "byte_rate", BYTES),
         publish_time: time(&mut table, "publish_time", DAY),
         receive: number(&mut table, "receive", INDEX),
         receive_bytes: bytes(&mut table, "receive_bytes", BYTES),

@@ -1,9 +1,10 @@
 //! From the first byte of a connection to CONNACK.
 
-use super::Visitor;
 use super::access::Rights;
 use super::connection::Start;
 use super::encode;
+use super::entrance::Visitor;
+use super::figures::{Counters, Why};
 use super::hub::{Hub, topic_of};
 use super::packets::{Connect, Received};
 use super::protocol::Welcome;
@@ -22,11 +23,23 @@ const REFUSAL_TIME_MAX: Duration = Duration::from_secs(2);
 /// Waits for CONNECT and accepts the client. `None` where it was refused, or has
 /// gone.
 pub(super) async fn accept(hub: &Arc<Hub>, mut wire: Wire, visitor: Visitor) -> Option<Start> {
-    let time_max = hub.settings.limits.connect_time_max;
-    let connect = match tokio::time::timeout(time_max, first(&mut wire)).await {
+    let refused = &hub.counters.refused;
+    let first = tokio::select! {
+        first = tokio::time::timeout_at(visitor.deadline, first(&mut wire)) => first,
+        () = visitor.closing.cancelled() => Ok(Ok(None)),
+    };
+    let connect = match first {
         Ok(Ok(Some(connect))) => connect,
-        Ok(Ok(None)) | Err(_) => return None,
+        Ok(Ok(None)) => {
+            refused.add(Why::Gone);
+            return None;
+        }
+        Err(_) => {
+            refused.add(Why::Timeout);
+            return None;
+        }
         Ok(Err(fault)) => {
+            refused.add(Why::Code(fault.reason));
             refuse_unread(&mut wire, &fault).await;
             return None;
         }
@@ -35,6 +48,7 @@ pub(super) async fn accept(hub: &Arc<Hub>, mut wire: Wire, visitor: Visitor) -> 
     match admit(hub, wire, *connect, visitor).await {
         Ok(start) => Some(start),
         Err((mut wire, fault)) => {
+            refused.add(Why::Code(fault.reason));
             tracing::debug!(reason = fault.reason.0, text = %fault.text, "an MQTT client is refused");
             if fault.reason != Reason::PACKET_TOO_LARGE {
                 encode::refusal(protocol, fault.reason, &mut wire.out);
@@ -56,9 +70,9 @@ async fn first(wire: &mut Wire) -> Result<Option<Box<Connect>>, Fault> {
         if let Some(fault) = wire.fault.take() {
             return Err(fault);
         }
-        match poll_fn(|cx| wire.poll_read(cx)).await {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return Ok(None),
+        match poll_fn(|cx| wire.poll_read(cx, usize::MAX)).await {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return Ok(None),
         }
     }
 }
@@ -85,9 +99,12 @@ async fn admit(
     hub: &Arc<Hub>,
     mut wire: Wire,
     connect: Connect,
-    visitor: Visitor,
+    mut visitor: Visitor,
 ) -> Result<Start, Refused> {
     let is_operator = visitor.is_operator;
+    if let Some(fault) = visitor.refused.take() {
+        return Err((wire, fault));
+    }
     let user = match check(&connect, hub.settings.limits.levels_max) {
         Ok(()) if is_operator => Ok(None),
         Ok(()) => authenticate(hub, &connect, visitor).await,
@@ -196,11 +213,17 @@ async fn authenticate(
     match (&hub.settings.access.users, &connect.username) {
         (Some(users), Some(user)) => {
             let password = connect.password.as_deref().unwrap_or_default();
-            match users.check(user, password).await {
-                true => Ok(Some(user.clone())),
-                false => {
+            let checked = users.check(user, password, visitor.from);
+            match tokio::time::timeout_at(visitor.deadline, checked).await {
+                Ok(true) => Ok(Some(user.clone())),
+                Ok(false) => {
+                    Counters::add(&hub.counters.authentication_failures, 1);
                     let text = "not the password of the user";
                     Err(Fault::new(Reason::BAD_USER_NAME_OR_PASSWORD, text))
+                }
+                Err(_) => {
+                    let text = "too many passwords are to be checked";
+                    Err(Fault::new(Reason::SERVER_BUSY, text))
                 }
             }
         }

@@ -1,15 +1,19 @@
 //! One client from its CONNECT to its end: one task, which reads, writes and takes.
 
 use super::access::Rights;
-use super::hub::{Counters, Hub, publisher};
+use super::entrance::Visitor;
+use super::figures::{Counters, Why};
+use super::hub::{Hub, publisher};
 use super::inbound::Inbound;
 use super::outbound::Aliases;
 use super::packets::{Farewell, Received, Will};
+use super::patience::Patience;
+use super::rate::Pace;
 use super::reason::{Fault, Reason};
 use super::registry::{Claim, Control};
 use super::session::Session;
 use super::wire::Wire;
-use super::{Visitor, connect, encode};
+use super::{connect, encode};
 use crate::broker::Topic;
 use crate::broker::driver::Incoming;
 use crate::mqtt::Protocol;
@@ -53,18 +57,21 @@ pub(super) struct Client {
     pub(super) aliases: Aliases,
     pub(super) problem_information: bool,
     pub(super) inbound: Inbound,
+    /// How fast it may send.
+    pub(super) pace: Pace,
     /// Publishes of qos 2 that the broker has not taken.
     pub(super) recording: HashSet<u16>,
     /// What an earlier connection has sent and is to be sent again.
     pub(super) resending: VecDeque<u16>,
     pub(super) last_topic: Option<Topic>,
     pub(super) taken: Vec<Incoming>,
+    /// There is more to send, and others have their turn before.
+    pub(super) is_interrupted: bool,
     pub(super) published: usize,
     pub(super) sent: usize,
-    pub(super) dropped: usize,
-    last_read: Instant,
-    last_written: Instant,
-    last_published: Instant,
+    /// How often it had to wait for its rate.
+    throttled: usize,
+    pub(super) patience: Patience,
 }
 
 /// Why a connection ended.
@@ -78,6 +85,19 @@ pub(super) enum End {
         reply: oneshot::Sender<Option<Box<Session>>>,
     },
     ShutDown,
+}
+
+impl End {
+    fn why(&self) -> Why {
+        match self {
+            Self::Gone => Why::Gone,
+            Self::Farewell(farewell) if farewell.with_will => Why::WithWill,
+            Self::Farewell(_) => Why::Normal,
+            Self::Fault(fault) => Why::Code(fault.reason),
+            Self::TakenOver { .. } => Why::Code(Reason::SESSION_TAKEN_OVER),
+            Self::ShutDown => Why::Code(Reason::SERVER_SHUTTING_DOWN),
+        }
+    }
 }
 
 /// What a connection begins with.
@@ -107,7 +127,7 @@ pub(super) async fn serve(hub: Arc<Hub>, wire: Wire, visitor: Visitor) {
 
 /// Lets those run whose packets came at the same time: tasks do not run in the order in
 /// which their bytes came, and who subscribed before a publish expects to get it.
-async fn let_others_run() {
+pub(super) async fn let_others_run() {
     let mut is_waiting = true;
     poll_fn(|cx| match std::mem::take(&mut is_waiting) {
         true => {
@@ -124,6 +144,7 @@ impl Client {
         let now = Instant::now();
         Self {
             publisher: publisher(&start.session.client_id),
+            pace: Pace::new(&hub.settings.limits, now),
             resending: start.session.unanswered().into(),
             hub,
             wire: start.wire,
@@ -144,12 +165,11 @@ impl Client {
             recording: HashSet::new(),
             last_topic: None,
             taken: Vec::new(),
+            is_interrupted: false,
             published: 0,
             sent: 0,
-            dropped: 0,
-            last_read: now,
-            last_written: now,
-            last_published: now,
+            throttled: 0,
+            patience: Patience::new(now),
         }
     }
 
@@ -157,6 +177,7 @@ impl Client {
         let end = self.attend().await;
         if matches!(end, End::TakenOver { .. }) {
             // The client may have said goodbye before it came again.
+            self.pace = Pace::default();
             let attended = tokio::time::timeout(LAST_WORDS_TIME_MAX, self.attend()).await;
             if let Ok(End::Farewell(farewell)) = attended {
                 self.session_expiry = farewell.session_expiry.unwrap_or(self.session_expiry);
@@ -179,18 +200,37 @@ impl Client {
 
     /// Handles what is there, sends what there is, and waits for more.
     async fn round(&mut self, sleep: &mut Pin<Box<Sleep>>) -> Result<(), End> {
-        if let Some(Received::Publish(_)) = self.wire.inbox.front() {
+        let is_publish = matches!(self.wire.inbox.front(), Some(Received::Publish(_)));
+        if is_publish || self.is_interrupted {
             let_others_run().await;
         }
-        while let Some(received) = self.wire.inbox.pop_front() {
+        let mut has_subscribed = false;
+        while self.may_handle()
+            && let Some(received) = self.wire.inbox.pop_front()
+        {
+            let is_subscribe = matches!(received, Received::Subscribe(_));
+            // Each may have to look at all that is retained.
+            if is_subscribe && std::mem::replace(&mut has_subscribed, true) {
+                let_others_run().await;
+            }
             self.handle(received).await?;
         }
-        if let Some(fault) = self.wire.fault.take() {
+        if self.wire.inbox.is_empty()
+            && let Some(fault) = self.wire.fault.take()
+        {
             return Err(End::Fault(fault));
         }
         self.pump().map_err(End::Fault)?;
         self.count();
         poll_fn(|cx| self.poll(cx, sleep)).await
+    }
+
+    /// Whether the client's rate lets its next packet through.
+    fn may_handle(&mut self) -> bool {
+        let is_publish = matches!(self.wire.inbox.front(), Some(Received::Publish(_)));
+        let may = !is_publish || self.pace.admit(Instant::now);
+        self.throttled += usize::from(!may);
+        may
     }
 
     async fn handle(&mut self, received: Received) -> Result<(), End> {
@@ -234,11 +274,12 @@ impl Client {
     /// Waits for anything to happen: bytes, events, the broker, another connection.
     fn poll(&mut self, cx: &mut Context<'_>, sleep: &mut Pin<Box<Sleep>>) -> Poll<Result<(), End>> {
         let mut progressed = false;
-        if self.wire.unwritten() > 0 {
+        if self.wire.has_output() {
+            self.patience.waits_for_write();
             match self.wire.poll_write(cx) {
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(End::Gone)),
                 (_, true) => {
-                    self.last_written = Instant::now();
+                    self.patience.written = self.wire.has_output().then(Instant::now);
                     progressed |= !self.session.active.is_empty()
                         || !self.session.backlog.is_empty()
                         || !self.resending.is_empty();
@@ -246,17 +287,24 @@ impl Client {
                 _ => {}
             }
         } else {
-            self.last_written = self.last_read;
+            self.patience.written = None;
         }
         if self.has_room() {
-            match self.wire.poll_read(cx) {
-                Poll::Ready(Ok(true)) => {
-                    self.last_read = Instant::now();
+            let readable = self.pace.readable(Instant::now);
+            match self.wire.poll_read(cx, readable) {
+                Poll::Ready(Ok(Some(number))) => {
+                    self.heard(number);
                     progressed = true;
                 }
-                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Err(End::Gone)),
+                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Err(End::Gone)),
                 Poll::Pending => {}
             }
+        }
+        if self.pace.is_limited()
+            && let Some(at) = self.goes_on_at()
+            && at < sleep.deadline()
+        {
+            sleep.as_mut().reset(at);
         }
         self.session.wake.waker.register(cx.waker());
         progressed |= self.may_pump();
@@ -271,11 +319,12 @@ impl Client {
             }));
         }
         if self.inbound.len() == 0 {
-            self.last_published = self.last_read;
+            self.patience.published = None;
         } else {
+            self.patience.waits_for_publish();
             match self.poll_inbound(cx) {
                 Ok(true) => {
-                    self.last_published = Instant::now();
+                    self.patience.published = (self.inbound.len() > 0).then(Instant::now);
                     progressed = true;
                 }
                 Ok(false) => {}
@@ -286,47 +335,11 @@ impl Client {
             if let Some(end) = self.overdue() {
                 return Poll::Ready(Err(end));
             }
+            self.wire.tidy();
             sleep.as_mut().reset(self.next_check());
             progressed = true;
         }
         if progressed { Poll::Ready(Ok(())) } else { Poll::Pending }
-    }
-
-    /// Whether more may be read: what is read has to be answered, and kept.
-    fn has_room(&self) -> bool {
-        let limits = &self.hub.settings.limits;
-        self.wire.unwritten() < limits.send_buffer_bytes_max
-            && self.inbound.len() < usize::from(limits.receive_max)
-            && self.inbound.bytes() < limits.receive_bytes_max
-    }
-
-    /// When to look whether something takes too long.
-    fn next_check(&self) -> Instant {
-        let limits = &self.hub.settings.limits;
-        let others = Instant::now() + limits.send_time_max.min(limits.publish_time_max);
-        match self.keep_alive {
-            Some(keep_alive) => others.min(self.last_read + keep_alive),
-            None => others,
-        }
-    }
-
-    fn overdue(&self) -> Option<End> {
-        let (now, limits) = (Instant::now(), &self.hub.settings.limits);
-        if self.inbound.len() > 0 && now - self.last_published >= limits.publish_time_max {
-            let text = "publishes waited too long for room";
-            return Some(End::Fault(Fault::new(Reason::QUOTA_EXCEEDED, text)));
-        }
-        if self.wire.unwritten() > 0 && now - self.last_written >= limits.send_time_max {
-            return Some(End::Gone);
-        }
-        // While we do not read, the client cannot be heard.
-        let is_heard = self.has_room();
-        let is_silent = |keep_alive: &Duration| now - self.last_read >= *keep_alive;
-        if is_heard && self.keep_alive.as_ref().is_some_and(is_silent) {
-            let text = "nothing was heard for one and a half times the keep-alive";
-            return Some(End::Fault(Fault::new(Reason::KEEP_ALIVE_TIMEOUT, text)));
-        }
-        None
     }
 
     fn count(&mut self) {
@@ -334,14 +347,16 @@ impl Client {
         let take = std::mem::take::<usize>;
         Counters::add(&counters.publishes_received, take(&mut self.published));
         Counters::add(&counters.publishes_sent, take(&mut self.sent));
-        Counters::add(&counters.publishes_dropped, take(&mut self.dropped));
+        Counters::add(&counters.throttled, take(&mut self.throttled));
         Counters::add(&counters.bytes_received, take(&mut self.wire.bytes_read));
         Counters::add(&counters.bytes_sent, take(&mut self.wire.bytes_written));
     }
 
     /// Says goodbye, and gives the session to whom it belongs now.
     async fn finish(mut self, end: End) {
+        self.finish_inbound().await;
         self.count();
+        self.hub.counters.ended.add(end.why());
         let client_id = self.session.client_id.clone();
         let reason = match &end {
             End::Fault(fault) => {

@@ -151,7 +151,7 @@ fn length_of(properties: &Properties) -> usize {
         + user
 }
 
-fn put_properties(properties: &Properties, out: &mut Vec<u8>) {
+pub(super) fn put_properties(properties: &Properties, out: &mut Vec<u8>) {
     if let Some(format) = properties.payload_format {
         out.extend_from_slice(&[1, format]);
     }

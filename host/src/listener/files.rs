@@ -1,46 +1,44 @@
 //! Files of a folder over HTTP, for pages that use the listener.
 
-use super::websocket::plain;
-use bytes::Bytes;
-use http_body_util::Full;
+use super::http::{Content, plain};
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use std::path::{Component, Path, PathBuf};
+use tokio::fs::File;
 
 /// The largest file that is served, in bytes.
 const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 
 /// Answers with a file below a folder.
-pub(super) async fn answer(root: &Path, path: &str, head_only: bool) -> Response<Full<Bytes>> {
+pub(super) async fn answer(root: &Path, path: &str) -> Response<Content> {
     let not_found = || plain(StatusCode::NOT_FOUND, "there is no such file\n");
     let Some(wanted) = relative(path) else { return not_found() };
-    let Some((file, bytes)) = read(root, &wanted).await else { return not_found() };
-    let length = bytes.len();
-    let body = if head_only { Bytes::new() } else { bytes };
-    let mut response = Response::new(Full::new(body));
+    let Some((path, file, length)) = open(root, &wanted).await else { return not_found() };
+    let mut response = Response::new(Content::file(file, length));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type(&file)));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type(&path)));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(NOSNIFF, HeaderValue::from_static("nosniff"));
     response
 }
 
-/// Reads a file, or the `index.html` of a folder. What a link leads to outside of
+/// Opens a file, or the `index.html` of a folder. What a link leads to outside of
 /// the folder is not there.
-async fn read(root: &Path, wanted: &Path) -> Option<(PathBuf, Bytes)> {
+async fn open(root: &Path, wanted: &Path) -> Option<(PathBuf, File, u64)> {
     let root = tokio::fs::canonicalize(root).await.ok()?;
-    let mut file = tokio::fs::canonicalize(root.join(wanted)).await.ok()?;
-    if tokio::fs::metadata(&file).await.ok()?.is_dir() {
-        file = tokio::fs::canonicalize(file.join("index.html")).await.ok()?;
+    let mut path = tokio::fs::canonicalize(root.join(wanted)).await.ok()?;
+    if tokio::fs::metadata(&path).await.ok()?.is_dir() {
+        path = tokio::fs::canonicalize(path.join("index.html")).await.ok()?;
     }
-    let found = tokio::fs::metadata(&file).await.ok()?;
-    if !file.starts_with(&root) || !found.is_file() || found.len() > FILE_BYTES_MAX {
+    // Opening something else than a file could wait for ever.
+    if !path.starts_with(&root) || !tokio::fs::metadata(&path).await.ok()?.is_file() {
         return None;
     }
-    let bytes = tokio::fs::read(&file).await.ok()?;
-    Some((file, bytes.into()))
+    let file = File::open(&path).await.ok()?;
+    let length = file.metadata().await.ok()?.len();
+    (length <= FILE_BYTES_MAX).then_some((path, file, length))
 }
 
 /// The path below the folder; `None` for one that leads out of it, or to a hidden

@@ -1,5 +1,6 @@
 //! What all connections of a broker's listeners share.
 
+use super::figures::{Counters, Figures};
 use super::packets::Will;
 use super::registry::{Due, Registry};
 use super::retained::{RetainedMessage, RetainedStore};
@@ -10,7 +11,7 @@ use crate::mqtt::{EXPIRES_AT, Mapping, Packet, Protocol, RETAIN};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the `source` of plain messages begins with.
@@ -32,19 +33,6 @@ pub(super) struct Hub {
     pub(super) retained: Arc<RetainedStore>,
     pub(super) budget: Arc<Budget>,
     pub(super) counters: Arc<Counters>,
-}
-
-/// What is counted, for `$SYS` and metrics.
-#[derive(Default)]
-pub(super) struct Counters {
-    pub(super) connections: AtomicUsize,
-    pub(super) connections_total: AtomicU64,
-    pub(super) connections_refused: AtomicU64,
-    pub(super) publishes_received: AtomicU64,
-    pub(super) publishes_sent: AtomicU64,
-    pub(super) publishes_dropped: AtomicU64,
-    pub(super) bytes_received: AtomicU64,
-    pub(super) bytes_sent: AtomicU64,
 }
 
 impl Hub {
@@ -86,7 +74,7 @@ impl Hub {
     pub(super) fn group_bound(&self) -> Arc<BacklogBound> {
         let (limits, counters) = (&self.settings.limits, self.counters.clone());
         let on_discard = Box::new(move |events| {
-            counters.publishes_dropped.fetch_add(events, Relaxed);
+            counters.publishes_dropped.overflow.fetch_add(events, Relaxed);
         });
         BacklogBound::new(limits.queued_max, limits.queued_bytes_max, on_discard)
     }
@@ -170,6 +158,14 @@ impl Hub {
         }
     }
 
+    /// What is counted, with what the registry and the store know.
+    pub(super) fn figures(&self) -> Figures {
+        let (clients, sessions_kept) = self.registry.counts();
+        let (retained, retained_bytes) = (self.retained.len(), self.retained.bytes());
+        let counted = self.counters.figures();
+        Figures { clients, sessions_kept, retained, retained_bytes, ..counted }
+    }
+
     /// The time of day, in milliseconds since 1970.
     pub(super) fn millis(&self) -> u64 {
         let now: SystemTime = (self.settings.clock.0)();
@@ -195,14 +191,6 @@ impl Hub {
 
 /// An event is of no more use.
 pub(super) struct Expired;
-
-impl Counters {
-    pub(super) fn add(counter: &AtomicU64, number: usize) {
-        if number > 0 {
-            counter.fetch_add(number as u64, Relaxed);
-        }
-    }
-}
 
 /// The name under which a client publishes: its subscriptions without its own
 /// events name it.

@@ -3,6 +3,7 @@
 use super::connection::Client;
 use super::encode::{self, Answer};
 use super::hub::{Publishing, topic_of};
+use super::packets::Received;
 use super::reason::{Fault, Reason};
 use crate::broker::{BrokerError, Event, Qos, Topic};
 use crate::mqtt::{Packet, Protocol};
@@ -13,6 +14,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long a connection that is over waits for the broker to take what it has begun
+/// with.
+const LAST_PUBLISHES_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Publishes that the broker has not taken, in the order in which they came.
 #[derive(Default)]
@@ -144,6 +150,31 @@ impl Client {
             }
         }
         Ok(progressed)
+    }
+
+    /// At the end of the connection: waits a moment for what is with the broker. What
+    /// it has not taken then was never received: the client sends it again.
+    pub(super) async fn finish_inbound(&mut self) {
+        let all_done = poll_fn(|cx| {
+            while self.inbound.len() > 0 {
+                match self.poll_inbound(cx) {
+                    Ok(true) => {}
+                    Ok(false) => return Poll::Pending,
+                    Err(_) => break,
+                }
+            }
+            Poll::Ready(())
+        });
+        // What is late is given up.
+        let _ = tokio::time::timeout(LAST_PUBLISHES_TIME_MAX, all_done).await;
+        for id in self.recording.drain() {
+            self.wire.machine.answered(id);
+        }
+        for received in self.wire.inbox.drain(..) {
+            if let Received::Publish(packet) = received {
+                self.wire.machine.answered(packet.id);
+            }
+        }
     }
 
     fn done(&mut self, done: Done) -> Result<(), Fault> {

@@ -4,26 +4,37 @@
 //! a subscription of the broker, and its publishes are the broker's, so that
 //! components and clients meet on the same topics and in the same groups.
 //!
+//! - `entrance` and `crowd`: who comes in, and how many;
 //! - `frames`, `read` and `encode`: the bytes of packets; `protocol`: what may come
 //!   when;
 //! - `wire`: reading and writing; `connect`: up to CONNACK;
 //! - `connection`: the task of a client; `inbound`, `outbound` and `subscribe`: what
 //!   it publishes, what it is sent, what it asks for;
 //! - `session` and `registry`: what outlives a connection;
-//! - `retained`, `hub`: what all clients share.
+//! - `rate` and `patience`: how fast a client may send, and how long it is waited for;
+//! - `retained`, `hub` and `figures`: what all clients share.
 
 mod access;
 mod connect;
 mod connection;
+mod crowd;
 mod encode;
+mod entrance;
+mod figures;
 mod files;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+mod http;
 mod hub;
+mod identity;
 mod inbound;
 mod outbound;
 mod overlap;
 mod packets;
+mod patience;
 mod protocol;
+mod rate;
 mod read;
 mod reason;
 mod registry;
@@ -40,6 +51,8 @@ mod websocket;
 mod wire;
 
 pub use access::{Access, Rule};
+pub use entrance::{Bound, Door, Entrance, Web};
+pub use figures::Figures;
 pub use retained::{RetainedMessage, RetainedStore};
 pub use settings::{Clock, Limits, Settings};
 pub use tls::{Pem, TlsError, server_config};
@@ -47,153 +60,17 @@ pub use users::{Users, UsersError, hash};
 
 use crate::broker::driver::Connection;
 use crate::broker::{Event, Qos, Topic};
-use hub::{Counters, Hub};
+use crowd::Crowd;
+use entrance::Guest;
+use hub::Hub;
 use parking_lot::{Mutex, RwLock};
-use protocol::Machine;
-use rustls::ServerConfig;
-use std::io;
-use std::net::SocketAddr;
-#[cfg(unix)]
-use std::path::Path;
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-#[cfg(unix)]
-use tokio::net::UnixListener;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wire::{Stream, Wire};
-
-/// Who has come in, as far as it is known before CONNECT.
-struct Visitor {
-    /// Whether a user name is needed.
-    anonymous: bool,
-    /// The user that a certificate names.
-    user: Option<String>,
-    /// It may do everything.
-    is_operator: bool,
-}
-
-/// How long to wait after the system has refused a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How many connections may wait for being accepted.
-const BACKLOG: u32 = 4096;
-
-/// How clients are let in at an address.
-#[derive(Clone, Debug, Default)]
-pub struct Door {
-    /// Whether clients without a user name are let in.
-    pub anonymous: bool,
-    /// TLS, where it is spoken. A client whose certificate was asked for and verified
-    /// needs no user name.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// WebSocket, where it is spoken.
-    pub web: Option<Arc<Web>>,
-    /// Whoever comes in is the operator, who may do everything.
-    pub is_private: bool,
-}
-
-/// MQTT over WebSocket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Web {
-    /// The path, such as `/mqtt`.
-    pub path: String,
-    /// The folder whose files are served on the same port.
-    pub files: Option<PathBuf>,
-    /// The origins whose pages may connect, beside this server's own; `*` is any.
-    pub origins: Vec<String>,
-}
-
-/// An address that is ours. Clients wait there until a [`Listener`] opens it.
-#[derive(Debug)]
-pub struct Bound(Socket);
-
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpListener),
-    #[cfg(unix)]
-    Unix(UnixListener),
-}
-
-impl Bound {
-    /// Takes an address, in a runtime: with port 0 one with a port that is free.
-    ///
-    /// # Errors
-    /// The address cannot be had.
-    pub fn new(address: SocketAddr) -> io::Result<Self> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // A restart finds connections of before that are not all over.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok(Self(Socket::Tcp(socket.listen(BACKLOG)?)))
-    }
-
-    /// Takes a path in the file system, in place of what a process that is gone has
-    /// left there.
-    ///
-    /// # Errors
-    /// Somebody listens there, or the path cannot be had.
-    #[cfg(unix)]
-    pub fn private(path: &Path) -> io::Result<Self> {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        Ok(Self(Socket::Unix(UnixListener::bind(path)?)))
-    }
-
-    /// The address; `None` of a path.
-    #[must_use]
-    pub fn address(&self) -> Option<SocketAddr> {
-        match &self.0 {
-            Socket::Tcp(socket) => socket.local_addr().ok(),
-            #[cfg(unix)]
-            Socket::Unix(_) => None,
-        }
-    }
-
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        match &self.0 {
-            Socket::Tcp(socket) => {
-                let (stream, _) = socket.accept().await?;
-                // Without it answers wait; with it nothing goes wrong.
-                let _ = stream.set_nodelay(true);
-                Ok(Box::new(stream))
-            }
-            #[cfg(unix)]
-            Socket::Unix(socket) => Ok(Box::new(socket.accept().await?.0)),
-        }
-    }
-}
-
-/// An address at which clients are let in, until it is dropped. Who is in stays.
-#[derive(Debug)]
-pub struct Entrance {
-    door: Arc<RwLock<Arc<Door>>>,
-    accepting: JoinHandle<()>,
-}
-
-impl Entrance {
-    /// Lets in further clients in this way.
-    pub fn set(&self, door: Door) {
-        *self.door.write() = Arc::new(door);
-    }
-}
-
-impl Drop for Entrance {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
 
 /// The listener of one broker. Dropping it ends what it does by itself; who is in
 /// stays.
@@ -204,7 +81,10 @@ pub struct Listener {
 
 struct Shared {
     hub: RwLock<Arc<Hub>>,
+    crowd: Arc<Crowd>,
     connections: TaskTracker,
+    /// Cancelled when the server ends.
+    closing: CancellationToken,
 }
 
 impl Listener {
@@ -221,7 +101,12 @@ impl Listener {
         if let Some(interval) = hub.settings.sys_interval {
             tasks.spawn(sys::tell(hub.clone(), interval));
         }
-        let shared = Shared { hub: RwLock::new(hub), connections: TaskTracker::new() };
+        let shared = Shared {
+            crowd: Crowd::new(hub.counters.clone()),
+            hub: RwLock::new(hub),
+            connections: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        };
         Self { shared: Arc::new(shared), tasks: Mutex::new(tasks) }
     }
 
@@ -236,9 +121,22 @@ impl Listener {
     /// Lets clients in.
     #[must_use]
     pub fn open(&self, bound: Bound, door: Door) -> Entrance {
-        let door = Arc::new(RwLock::new(Arc::new(door)));
-        let accepting = tokio::spawn(accept(bound, door.clone(), self.shared.clone()));
-        Entrance { door, accepting }
+        Entrance::open(bound, door, self.shared.clone())
+    }
+
+    /// Serves a client that has come in another way than by an address; `from` is
+    /// whose it is.
+    pub fn admit<S>(&self, stream: S, from: Option<IpAddr>, door: Arc<Door>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.shared.begin(Guest { stream: Box::new(stream), from }, door);
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.shared.hub.read().figures()
     }
 
     /// Keeps an event for later subscribers, in place of the one before of its topic.
@@ -252,63 +150,10 @@ impl Listener {
     pub async fn close(&self, grace: Duration) {
         self.tasks.lock().abort_all();
         self.shared.connections.close();
+        self.shared.closing.cancel();
         let hub = self.shared.hub.read().clone();
         hub.registry.shut_down();
         // What is late is dropped.
         let _ = tokio::time::timeout(grace, self.shared.connections.wait()).await;
-    }
-}
-
-async fn accept(bound: Bound, door: Arc<RwLock<Arc<Door>>>, shared: Arc<Shared>) {
-    let mut is_failing = false;
-    loop {
-        match bound.accept().await {
-            Ok(stream) => {
-                is_failing = false;
-                begin(stream, door.read().clone(), &shared);
-            }
-            Err(error) => {
-                // Without file descriptors it goes on like that, many times a second.
-                if !std::mem::replace(&mut is_failing, true) {
-                    tracing::warn!(%error, "connections cannot be accepted");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn begin(stream: Box<dyn Stream>, door: Arc<Door>, shared: &Shared) {
-    let hub = shared.hub.read().clone();
-    let counters = &hub.counters;
-    if counters.connections.fetch_add(1, Relaxed) >= hub.settings.limits.connections_max {
-        counters.connections.fetch_sub(1, Relaxed);
-        Counters::add(&counters.connections_refused, 1);
-        return;
-    }
-    counters.connections_total.fetch_add(1, Relaxed);
-    shared.connections.spawn(async move {
-        welcome(stream, &door, &hub).await;
-        hub.counters.connections.fetch_sub(1, Relaxed);
-    });
-}
-
-/// Speaks what the door speaks.
-async fn welcome(mut stream: Box<dyn Stream>, door: &Door, hub: &Arc<Hub>) {
-    let is_operator = door.is_private;
-    let mut visitor = Visitor { anonymous: door.anonymous, user: None, is_operator };
-    if let Some(tls) = &door.tls {
-        let accepted = TlsAcceptor::from(tls.clone()).accept(stream);
-        let time_max = hub.settings.limits.connect_time_max;
-        let Ok(Ok(accepted)) = tokio::time::timeout(time_max, accepted).await else { return };
-        visitor.anonymous |= accepted.get_ref().1.peer_certificates().is_some();
-        stream = Box::new(accepted);
-    }
-    match &door.web {
-        Some(web) => websocket::serve(hub.clone(), stream, web.clone(), visitor).await,
-        None => {
-            let machine = Machine::new(hub.settings.limits.connect_bytes_max);
-            connection::serve(hub.clone(), Wire::new(stream, machine), visitor).await;
-        }
     }
 }

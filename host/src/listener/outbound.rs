@@ -2,6 +2,7 @@
 
 use super::connection::Client;
 use super::encode::{self, Alias, Answer, Manner};
+use super::figures::Counters;
 use super::protocol::Stage;
 use super::reason::{Fault, Reason};
 use super::session::{InFlight, Message, Subscription};
@@ -13,6 +14,9 @@ use std::sync::Arc;
 
 /// How many events are taken from a subscription before the next one has its turn.
 const TURN_EVENTS: usize = 64;
+/// How many subscriptions are looked at for events before other clients have their
+/// turn: where many of one client overlap, each event asks all of them.
+const TURN_WORK: usize = 8192;
 /// How much is gathered before it is written, in bytes.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -63,15 +67,18 @@ impl Client {
         self.resend();
         self.send_backlog();
         let mut taken = std::mem::take(&mut self.taken);
-        let mut idle = 0;
+        let (mut idle, mut work) = (0, 0);
         while self.wire.unwritten() < WRITE_BYTES
+            && work < TURN_WORK
             && idle < self.session.active.len()
             && let Some(key) = self.session.active.pop_front()
         {
             let Some(subscription) = self.session.subscriptions.get(key).cloned() else { continue };
+            let each = 1 + self.session.overlaps.number(key);
+            let turn = (TURN_WORK / each).clamp(1, TURN_EVENTS);
             let max = match subscription.options.qos {
-                Qos::AtMostOnce => TURN_EVENTS,
-                _ => TURN_EVENTS.min(self.vacancy()),
+                Qos::AtMostOnce => turn,
+                _ => turn.min(self.vacancy()),
             };
             if max == 0 {
                 self.session.active.push_back(key);
@@ -87,17 +94,19 @@ impl Client {
                 self.session.active.push_back(key);
             }
             idle = 0;
+            work += each * taken.len().max(1);
             for incoming in taken.drain(..) {
                 self.send(incoming, key, &subscription);
             }
         }
         self.taken = taken;
+        self.is_interrupted = work >= TURN_WORK;
         Ok(())
     }
 
     /// Whether there may be something to send at once.
     pub(super) fn may_pump(&self) -> bool {
-        self.wire.unwritten() < WRITE_BYTES && self.session.wake.is_set()
+        self.wire.unwritten() < WRITE_BYTES && (self.is_interrupted || self.session.wake.is_set())
     }
 
     fn send(&mut self, incoming: Incoming, key: usize, subscription: &Arc<Subscription>) {
@@ -171,7 +180,11 @@ impl Client {
 
     /// Writes a PUBLISH, unless the event is of no more use or too large.
     fn write(&mut self, message: &Message, qos: Qos, id: u16, dup: bool) -> bool {
-        let Ok(expiry) = self.hub.expiry(&message.event) else { return self.drop_one() };
+        let dropped = &self.hub.counters.publishes_dropped;
+        let Ok(expiry) = self.hub.expiry(&message.event) else {
+            Counters::add(&dropped.expired, 1);
+            return false;
+        };
         let alias = match self.protocol {
             Protocol::V5 => self.aliases.get(&message.topic),
             Protocol::V4 => None,
@@ -188,6 +201,7 @@ impl Client {
             bytes_max: self.packet_bytes_max,
         };
         let (topic, event, out) = (&message.topic, &*message.event, &mut self.wire.out);
+        let mut is_expressible = true;
         let is_written = if is_bare(event) && self.hub.mapping.is_plain(event) {
             encode::bare(topic, event, &manner, out)
         } else {
@@ -195,6 +209,7 @@ impl Client {
                 Ok(packet) => encode::packet(&packet, &manner, out),
                 Err(error) => {
                     tracing::debug!(%topic, %error, "an event that MQTT cannot express");
+                    is_expressible = false;
                     false
                 }
             }
@@ -206,11 +221,7 @@ impl Client {
         if alias.is_some_and(|alias| alias.is_new) {
             self.aliases.forget(topic);
         }
-        self.drop_one()
-    }
-
-    fn drop_one(&mut self) -> bool {
-        self.dropped += 1;
+        Counters::add(if is_expressible { &dropped.too_large } else { &dropped.inexpressible }, 1);
         false
     }
 

@@ -55,6 +55,11 @@ impl Overlaps {
         self.places.insert(key, place);
     }
 
+    /// How many others a subscription has topics in common with.
+    pub(super) fn number(&self, key: usize) -> usize {
+        self.places.get(&key).map_or(0, |place| place.others.len())
+    }
+
     /// Forgets a subscription.
     pub(super) fn remove(&mut self, key: usize) {
         let Some(place) = self.places.remove(&key) else { return };

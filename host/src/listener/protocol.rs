@@ -9,7 +9,7 @@ use super::{encode, read};
 use crate::broker::Qos;
 use crate::mqtt::{Packet, Protocol};
 use bytes::Bytes;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 /// What the server says of itself when it accepts a client.
 #[derive(Clone, Debug, Default)]
@@ -68,19 +68,32 @@ impl Machine {
     }
 
     /// Reads what has arrived. What is there before a fault is to be handled.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn receive(
         &mut self,
-        mut bytes: &[u8],
-        into: &mut Vec<Received>,
+        bytes: &[u8],
+        into: &mut VecDeque<Received>,
     ) -> Result<(), Fault> {
-        while !bytes.is_empty() {
+        self.receive_some(bytes, usize::MAX, into).map(drop)
+    }
+
+    /// Likewise, up to so many packets; says how many bytes they are.
+    pub(super) fn receive_some(
+        &mut self,
+        all: &[u8],
+        packets_max: usize,
+        into: &mut VecDeque<Received>,
+    ) -> Result<usize, Fault> {
+        let (mut bytes, before) = (all, into.len());
+        while !bytes.is_empty() && into.len() - before < packets_max {
             if self.partial.is_empty() {
+                self.check_first(bytes[0])?;
                 let Some(frame) = self.whole(bytes)? else {
                     self.partial.extend_from_slice(bytes);
-                    return Ok(());
+                    return Ok(all.len());
                 };
                 let (packet, rest) = bytes.split_at(frame.end);
-                into.push(self.read(packet, frame)?);
+                into.push_back(self.read(packet, frame)?);
                 bytes = rest;
                 continue;
             }
@@ -96,10 +109,19 @@ impl Machine {
                 && frame.end == self.partial.len()
             {
                 let packet = std::mem::take(&mut self.partial);
-                into.push(self.read(&packet, frame)?);
+                into.push_back(self.read(&packet, frame)?);
             }
         }
-        Ok(())
+        Ok(all.len() - bytes.len())
+    }
+
+    /// What does not begin with CONNECT is not waited for.
+    fn check_first(&self, header: u8) -> Result<(), Fault> {
+        match header >> 4 {
+            _ if self.protocol.is_some() => Ok(()),
+            frames::CONNECT => frames::check_flags(header),
+            _ => Err(Fault::protocol("a packet before CONNECT")),
+        }
     }
 
     /// The packet at the beginning, where all of it is there.
@@ -205,6 +227,12 @@ impl Machine {
             *place = Some(packet.topic.clone());
         }
         Ok(())
+    }
+
+    /// How much it keeps of what is not complete, in bytes.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn kept(&self) -> usize {
+        self.partial.capacity()
     }
 
     /// Accepts the client, and writes CONNACK.

@@ -112,6 +112,12 @@ impl RetainedStore {
         self.state.read().messages.len()
     }
 
+    /// How much they take up, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.state.read().bytes
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -170,6 +176,7 @@ mod tests {
         let store = RetainedStore::new(100, 10_000);
         assert!(store.set(message("a", "1")) && store.set(message("a", "")));
         assert!(store.is_empty() && store.set(message("a", "")));
+        assert_eq!(store.bytes(), 0);
     }
 
     #[test]

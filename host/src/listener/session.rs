@@ -1,6 +1,6 @@
 //! What belongs to a client over all its connections.
 
-use super::hub::Counters;
+use super::figures::{Counted, Counters};
 use super::overlap::Overlaps;
 use super::packets::Options;
 use super::protocol::Stage;
@@ -51,6 +51,8 @@ pub(super) struct Subscription {
     pub(super) is_shared: bool,
     /// Whether it is in the list of those that are ready.
     pub(super) noted: Arc<AtomicBool>,
+    /// It is counted while it is there.
+    pub(super) counted: Arc<Counted>,
 }
 
 /// A retained message that waits to be sent.
@@ -130,7 +132,7 @@ impl Session {
         let wake = Arc::<Wake>::default();
         let (woken, counters) = (wake.clone(), counters.clone());
         let on_discard = Box::new(move |events| {
-            counters.publishes_dropped.fetch_add(events, Ordering::Relaxed);
+            counters.publishes_dropped.overflow.fetch_add(events, Ordering::Relaxed);
             woken.overflow();
         });
         let bound = BacklogBound::new(limits.queued_max, limits.queued_bytes_max, on_discard);

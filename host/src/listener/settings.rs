@@ -64,8 +64,11 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at once. Further ones are closed.
+    /// Connections at once. A client beyond it is refused.
     pub connections_max: usize,
+    /// Likewise from one address: of IPv6, one network of 64 bits. `None` for any
+    /// number.
+    pub connections_per_address_max: Option<usize>,
     /// What may arrive before a client is accepted, in bytes.
     pub connect_bytes_max: usize,
     /// How long a connection may take from its beginning to its CONNECT, with the
@@ -78,6 +81,11 @@ pub struct Limits {
     pub send_buffer_bytes_max: usize,
     /// How long a client may take no byte while some wait for it.
     pub send_time_max: Duration,
+    /// Publishes of a client in a second; what one second lets through may come at
+    /// once. One that sends more is read more slowly. `None` for any number.
+    pub publishes_per_second_max: Option<u64>,
+    /// Likewise, bytes of whatever it sends.
+    pub bytes_per_second_max: Option<u64>,
     /// Publishes of a client that the broker has not taken; a client of MQTT 5 is
     /// told.
     pub receive_max: u16,
@@ -117,11 +125,14 @@ impl Default for Limits {
         const MIB: usize = 1024 * 1024;
         Self {
             connections_max: 100_000,
+            connections_per_address_max: None,
             connect_bytes_max: 128 * 1024,
             connect_time_max: Duration::from_secs(10),
             packet_bytes_max: 16 * 1024 * 1024,
             send_buffer_bytes_max: 256 * 1024,
             send_time_max: Duration::from_secs(60),
+            publishes_per_second_max: None,
+            bytes_per_second_max: None,
             receive_max: 1024,
             receive_bytes_max: 32 * MIB,
             publish_time_max: Duration::from_secs(60),

@@ -1,6 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
-use super::connection::Client;
+use super::connection::{Client, let_others_run};
 use super::encode;
 use super::hub::levels;
 use super::packets::{Retained, Subscribe, Unsubscribe, Wanted};
@@ -24,7 +24,10 @@ struct Target {
 impl Client {
     pub(super) async fn subscribe(&mut self, packet: Subscribe) -> Result<(), Fault> {
         let mut reasons = Vec::with_capacity(packet.wanted.len());
-        for wanted in packet.wanted {
+        for (number, wanted) in packet.wanted.into_iter().enumerate() {
+            if number > 0 {
+                let_others_run().await;
+            }
             let mut wanted = wanted;
             if self.is_bridge {
                 wanted.options.no_local = !wanted.filter.starts_with("$share/");
@@ -52,6 +55,11 @@ impl Client {
         if before.is_none()
             && self.session.subscriptions.len() >= self.hub.settings.limits.subscriptions_max
         {
+            return Ok(Reason::QUOTA_EXCEEDED);
+        }
+        // The retained messages of all may be sent twice: who asks for them again and
+        // again has to take them first.
+        if self.session.backlog.len() > 2 * self.hub.settings.limits.retained_max {
             return Ok(Reason::QUOTA_EXCEEDED);
         }
         let is_new = before.is_none();
@@ -125,6 +133,7 @@ impl Client {
             identifier,
             is_shared: target.group.is_some(),
             noted,
+            counted: Arc::new(self.hub.counters.subscriptions.enter()),
         });
         Ok(())
     }
@@ -140,6 +149,7 @@ impl Client {
             identifier,
             is_shared: before.is_shared,
             noted: before.noted.clone(),
+            counted: before.counted.clone(),
         });
     }
 

@@ -1,6 +1,6 @@
 //! `$SYS` topics: figures of the broker, for MQTT clients.
 
-use super::hub::{Counters, Hub};
+use super::hub::Hub;
 use crate::broker::{Event, Qos, Topic};
 use crate::mqtt::RETAIN;
 use std::sync::Arc;
@@ -24,16 +24,7 @@ pub(super) async fn tell(hub: Arc<Hub>, interval: Duration) {
 }
 
 fn figures(hub: &Hub, uptime: Duration) -> Vec<(&'static str, String)> {
-    let Counters {
-        publishes_received,
-        publishes_sent,
-        publishes_dropped,
-        bytes_received,
-        bytes_sent,
-        connections,
-        connections_total,
-        connections_refused,
-    } = &*hub.counters;
+    let counters = &*hub.counters;
     let (connected, kept) = hub.registry.counts();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed).to_string();
     vec![
@@ -41,14 +32,14 @@ fn figures(hub: &Hub, uptime: Duration) -> Vec<(&'static str, String)> {
         ("clients/connected", connected.to_string()),
         ("clients/disconnected", kept.to_string()),
         ("clients/total", (connected + kept).to_string()),
-        ("connections/open", connections.load(Relaxed).to_string()),
-        ("connections/total", count(connections_total)),
-        ("connections/refused", count(connections_refused)),
-        ("publish/messages/received", count(publishes_received)),
-        ("publish/messages/sent", count(publishes_sent)),
-        ("publish/messages/dropped", count(publishes_dropped)),
-        ("bytes/received", count(bytes_received)),
-        ("bytes/sent", count(bytes_sent)),
+        ("connections/open", counters.connections.load(Relaxed).to_string()),
+        ("connections/total", count(&counters.connections_total)),
+        ("connections/refused", counters.refused.sum().to_string()),
+        ("publish/messages/received", count(&counters.publishes_received)),
+        ("publish/messages/sent", count(&counters.publishes_sent)),
+        ("publish/messages/dropped", counters.publishes_dropped.sum().to_string()),
+        ("bytes/received", count(&counters.bytes_received)),
+        ("bytes/sent", count(&counters.bytes_sent)),
         ("retained messages/count", hub.retained.len().to_string()),
     ]
 }

@@ -1,12 +1,14 @@
 //! Users and their passwords, as a file of hashes.
 
+use super::crowd::neighbourhood;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 /// How many passwords are checked at once: each check takes some milliseconds of a
 /// core, and 19 MiB.
@@ -19,7 +21,8 @@ pub struct Users {
     hashes: HashMap<String, Arc<str>>,
     /// What is compared with where there is no such user, so that it takes as long.
     nobody: Arc<str>,
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
+    lines: Lines,
     /// Makes what is remembered useless elsewhere.
     key: [u8; 16],
     remembered: Mutex<HashMap<[u8; 32], ()>>,
@@ -65,14 +68,16 @@ impl Users {
         Ok(Self {
             hashes,
             nobody: nobody.into(),
-            checks: Semaphore::new(CHECKS_MAX),
+            checks: Arc::new(Semaphore::new(CHECKS_MAX)),
+            lines: Lines::default(),
             key: std::array::from_fn(|_| fastrand::u8(..)),
             remembered: Mutex::default(),
         })
     }
 
-    /// Whether it is the user's password.
-    pub async fn check(&self, user: &str, password: &[u8]) -> bool {
+    /// Whether it is the user's password. Of those that are asked for `from` one
+    /// address, one at a time takes a turn: many from one place do not hold up others.
+    pub async fn check(&self, user: &str, password: &[u8], from: Option<IpAddr>) -> bool {
         let known = self.hashes.get(user);
         let hash = known.unwrap_or(&self.nobody).clone();
         let mut digest = Sha256::new().chain_update(self.key).chain_update(hash.as_bytes());
@@ -81,9 +86,12 @@ impl Users {
         if known.is_some() && self.remembered.lock().contains_key(&digest) {
             return true;
         }
-        let Ok(_permit) = self.checks.acquire().await else { return false };
+        let _turn = self.lines.turn(from.map(neighbourhood)).await;
+        let Ok(permit) = self.checks.clone().acquire_owned().await else { return false };
         let password = password.to_vec();
         let checked = tokio::task::spawn_blocking(move || {
+            // Also where nobody waits for the answer any more.
+            let _permit = permit;
             let hash = PasswordHash::new(&hash);
             hash.is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok())
         });
@@ -96,6 +104,43 @@ impl Users {
             remembered.insert(digest, ());
         }
         is_right
+    }
+}
+
+/// Who waits for a check, by address.
+#[derive(Default)]
+struct Lines(Mutex<HashMap<Option<IpAddr>, Line>>);
+
+type Line = Arc<tokio::sync::Mutex<()>>;
+
+/// A place in the line of an address, until it is dropped.
+struct InLine<'a> {
+    lines: &'a Lines,
+    from: Option<IpAddr>,
+    line: Line,
+}
+
+/// The turn of an address.
+struct Turn<'a> {
+    _turn: OwnedMutexGuard<()>,
+    _place: InLine<'a>,
+}
+
+impl Lines {
+    async fn turn(&self, from: Option<IpAddr>) -> Turn<'_> {
+        let line = self.0.lock().entry(from).or_default().clone();
+        let place = InLine { lines: self, from, line };
+        Turn { _turn: place.line.clone().lock_owned().await, _place: place }
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        let mut lines = self.lines.0.lock();
+        // Its own, and that of the map.
+        if Arc::strong_count(&self.line) <= 2 {
+            lines.remove(&self.from);
+        }
     }
 }
 
@@ -117,11 +162,36 @@ mod tests {
         let text = format!("# users\n\nann:{}\n", hash(b"secret", [7; 16]).unwrap());
         let users = Users::read(&text).unwrap();
         for _ in 0..2 {
-            assert!(users.check("ann", b"secret").await);
-            assert!(!users.check("ann", b"Secret").await);
-            assert!(!users.check("bob", b"").await);
+            assert!(users.check("ann", b"secret", None).await);
+            assert!(!users.check("ann", b"Secret", None).await);
+            assert!(!users.check("bob", b"", None).await);
         }
         assert_eq!(users.remembered.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn many_wrong_passwords_from_one_address_do_not_hold_up_another() {
+        let text = format!("ann:{}\n", hash(b"secret", [7; 16]).unwrap());
+        let users = Arc::new(Users::read(&text).unwrap());
+        let from = |text: &str| Some(text.parse().unwrap());
+        let flood: Vec<_> = (0..200)
+            .map(|number| {
+                let (users, from) = (users.clone(), from("10.0.0.1"));
+                tokio::spawn(async move {
+                    users.check("ann", format!("wrong {number}").as_bytes(), from).await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert!(users.check("ann", b"secret", from("10.0.0.2")).await);
+        let done = flood.iter().filter(|attempt| attempt.is_finished()).count();
+        assert!(done < 10, "{done} came before");
+        assert_eq!(users.lines.0.lock().len(), 1);
+        flood.iter().for_each(tokio::task::JoinHandle::abort);
+        for attempt in flood {
+            assert!(!attempt.await.unwrap_or(false));
+        }
+        assert!(users.lines.0.lock().is_empty(), "nothing is kept of who has gone");
     }
 
     #[test]

@@ -14,6 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const READ_BYTES: usize = 64 * 1024;
 /// What an idle connection keeps of its buffer, in bytes.
 const BUFFER_BYTES_KEPT: usize = 16 * 1024;
+/// How many packets are taken apart before they are handled. The smallest have two
+/// bytes, and take a hundred times as much in memory.
+const INBOX_MAX: usize = 1024;
+/// How many an idle connection keeps room for.
+const INBOX_KEPT: usize = 64;
 
 thread_local! {
     /// Where a thread reads to: what arrives is looked at before another connection
@@ -36,7 +41,10 @@ pub(super) struct Wire {
     /// What is to be written.
     pub(super) out: Vec<u8>,
     written: usize,
-    batch: Vec<Received>,
+    /// The layers below may hold on to some of what is written.
+    is_flushed: bool,
+    /// What was read and is not taken apart yet.
+    rest: Vec<u8>,
     is_shut: bool,
     pub(super) bytes_read: usize,
     pub(super) bytes_written: usize,
@@ -51,7 +59,8 @@ impl Wire {
             fault: None,
             out: Vec::new(),
             written: 0,
-            batch: Vec::new(),
+            is_flushed: true,
+            rest: Vec::new(),
             is_shut: false,
             bytes_read: 0,
             bytes_written: 0,
@@ -63,19 +72,47 @@ impl Wire {
         self.out.len() - self.written
     }
 
-    /// Reads what is there. `Ok(false)` where the client has closed its side.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// Whether some wait to be written, here or in the layers below.
+    pub(super) fn has_output(&self) -> bool {
+        self.unwritten() > 0 || !self.is_flushed
+    }
+
+    /// Reads what is there, at most so many bytes and one turn of packets. Says how
+    /// many bytes: `None` where the client has closed its side.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes_max: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            self.take_apart(&rest);
+            return Poll::Ready(Ok(Some(0)));
+        }
         READ.with_borrow_mut(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
+            let size = buffer.len().min(bytes_max);
+            let mut buffer = ReadBuf::new(&mut buffer[..size]);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
             let bytes = buffer.filled();
             self.bytes_read += bytes.len();
-            if let Err(fault) = self.machine.receive(bytes, &mut self.batch) {
-                self.fault = Some(fault);
-            }
-            self.inbox.extend(self.batch.drain(..));
-            Poll::Ready(Ok(!bytes.is_empty()))
+            self.take_apart(bytes);
+            Poll::Ready(Ok(Some(bytes.len()).filter(|number| *number > 0)))
         })
+    }
+
+    fn take_apart(&mut self, bytes: &[u8]) {
+        match self.machine.receive_some(bytes, INBOX_MAX, &mut self.inbox) {
+            Ok(number) => self.rest.extend_from_slice(&bytes[number..]),
+            Err(fault) => self.fault = Some(fault),
+        }
+    }
+
+    /// Gives back the room of packets that are handled. For now and then: who sends
+    /// many sends many again.
+    pub(super) fn tidy(&mut self) {
+        if self.inbox.is_empty() && self.inbox.capacity() > INBOX_KEPT {
+            self.inbox.shrink_to(INBOX_KEPT);
+        }
     }
 
     /// Reads a packet that came too early.
@@ -100,6 +137,7 @@ impl Wire {
                 }
                 Poll::Ready(Ok(number)) => {
                     self.written += number;
+                    self.is_flushed = false;
                     self.bytes_written += number;
                     progressed = true;
                 }
@@ -115,7 +153,9 @@ impl Wire {
         if self.out.capacity() > BUFFER_BYTES_KEPT {
             self.out.shrink_to(BUFFER_BYTES_KEPT);
         }
-        (Pin::new(&mut self.stream).poll_flush(cx), progressed)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.is_flushed = flushed.is_ready();
+        (flushed, progressed)
     }
 
     /// Forgets what is written, where that is most of it.

@@ -13,7 +13,7 @@ mod time;
 mod traces;
 
 pub use http::{Listener, Serving};
-pub use metrics::Recorder;
+pub use metrics::{Figure, Figures, Recorder};
 pub use pages::Pages;
 pub use time::rfc3339;
 pub use traces::carry_on;

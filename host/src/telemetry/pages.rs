@@ -1,6 +1,6 @@
 //! The pages of operators: what each says, without HTTP.
 
-use super::metrics::{Exposition, Format, Recorder};
+use super::metrics::{Exposition, Figures, Format, Recorder};
 use super::time::rfc3339;
 use crate::runtime::{ComponentStatus, Phase, Status, SubscriptionStatus};
 use hyper::StatusCode;
@@ -37,10 +37,16 @@ pub(super) struct Answer {
 }
 
 impl Pages {
-    /// The pages of a service. `started` is when the process was.
+    /// The pages of a service. `started` is when the process was, `figures` what
+    /// other parts of the program bring.
     #[must_use]
-    pub fn new(status: Arc<Status>, recorder: Arc<Recorder>, started: SystemTime) -> Self {
-        let exposition = Exposition::new(Arc::clone(&status), recorder, started);
+    pub fn new(
+        status: Arc<Status>,
+        recorder: Arc<Recorder>,
+        started: SystemTime,
+        figures: Figures,
+    ) -> Self {
+        let exposition = Exposition::new(Arc::clone(&status), recorder, started, figures);
         Self { status, exposition, writing: Semaphore::new(1) }
     }
 
@@ -148,7 +154,7 @@ mod tests {
     use super::*;
 
     fn pages() -> Pages {
-        Pages::new(Arc::default(), Arc::default(), SystemTime::UNIX_EPOCH)
+        Pages::new(Arc::default(), Arc::default(), SystemTime::UNIX_EPOCH, Arc::new(Vec::new))
     }
 
     #[tokio::test]

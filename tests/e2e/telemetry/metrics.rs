@@ -111,7 +111,7 @@ fn buckets_add_up(samples: &Samples, name: &str) {
     }
 }
 
-fn the_reference_has_each(samples: &Samples) {
+pub(super) fn the_reference_has_each(samples: &Samples) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
     let text = std::fs::read_to_string(path).unwrap();
     for name in samples.names() {

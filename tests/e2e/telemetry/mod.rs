@@ -1,6 +1,7 @@
 //! What operators see: metrics, health, and traces.
 
 mod client;
+mod clients;
 mod collector;
 mod context;
 mod metrics;

@@ -5,10 +5,12 @@
 //! components' subscriptions are open, and says goodbye to them before the broker
 //! is closed.
 
+mod figures;
 #[cfg(feature = "mqtt")]
 mod reach;
 mod wanted;
 
+pub(super) use figures::Shown;
 #[cfg(feature = "mqtt")]
 pub(super) use reach::{is_running, reach};
 pub(super) use wanted::Wanted;

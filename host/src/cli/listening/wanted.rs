@@ -58,6 +58,7 @@ impl Wanted {
             door: Door {
                 anonymous: settings.anonymous.unwrap_or_else(|| asked.is_loopback()),
                 tls: tls.clone().filter(|_| asked.is_tls),
+                user_from_certificate: settings.user_from_certificate,
                 is_private: false,
                 web: asked.path.as_ref().map(|path| Arc::new(web(path, folder, settings))),
             },
@@ -133,6 +134,10 @@ fn set_limits(limits: &mut Limits, named: &ListenLimits) {
             *to = value;
         }
     }
+    let per_second = |named: Option<usize>| named.and_then(|number| u64::try_from(number).ok());
+    limits.connections_per_address_max = named.connections_per_address;
+    limits.publishes_per_second_max = per_second(named.publish_rate);
+    limits.bytes_per_second_max = per_second(named.byte_rate);
     set(&mut limits.connections_max, named.connections);
     set(&mut limits.connect_bytes_max, named.connect_bytes);
     set(&mut limits.connect_time_max, named.connect_time);

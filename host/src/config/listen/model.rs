@@ -46,6 +46,9 @@ pub struct ListenSettings {
     /// Who must have signed clients' certificates (`client_ca_file`); `None`: none
     /// are asked for.
     pub client_ca: Option<PathBuf>,
+    /// Whether a client is the user whom its certificate names
+    /// (`user_from_certificate`).
+    pub user_from_certificate: bool,
     /// Whose pages may connect, beside the server's own (`origins`).
     pub origins: Vec<String>,
     /// How events are laid out for clients (`format`, cloudevents).
@@ -104,6 +107,8 @@ pub struct AccessRule {
 pub struct ListenLimits {
     /// Connections at once.
     pub connections: Option<usize>,
+    /// Connections at once from one address.
+    pub connections_per_address: Option<usize>,
     /// What may arrive before a client is accepted, in bytes.
     pub connect_bytes: Option<usize>,
     /// How long that may take.
@@ -114,6 +119,10 @@ pub struct ListenLimits {
     pub send_buffer: Option<usize>,
     /// How long a client may take none of it.
     pub send_time: Option<Duration>,
+    /// Publishes of a client in a second.
+    pub publish_rate: Option<usize>,
+    /// Bytes of a client in a second.
+    pub byte_rate: Option<usize>,
     /// How long a client's publishes may wait for room.
     pub publish_time: Option<Duration>,
     /// Publishes of a client that are not stored yet.

@@ -2,6 +2,7 @@
 
 use super::packets::Received;
 use super::protocol::{Machine, Welcome};
+use std::collections::VecDeque;
 
 /// Packets of both versions that are right, to be made wrong.
 const PACKETS: [&[u8]; 14] = [
@@ -24,9 +25,9 @@ const PACKETS: [&[u8]; 14] = [
 /// A connection that the client has opened, with what it asked for.
 fn accepted(version: usize) -> Machine {
     let mut machine = Machine::new(4096);
-    let mut received = Vec::new();
+    let mut received = VecDeque::new();
     machine.receive(PACKETS[version], &mut received).unwrap();
-    assert!(matches!(received[..], [Received::Connect(_)]));
+    assert!(matches!(received.make_contiguous(), [Received::Connect(_)]));
     let welcome =
         Welcome { receive_max: 10, packet_bytes_max: 1000, alias_max: 2, ..Welcome::default() };
     machine.accept(&welcome, &mut Vec::new());
@@ -51,12 +52,46 @@ fn spoilt(random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
+/// Bytes as they may come: packets with all kinds of faults, or anything.
+fn hostile(random: &mut fastrand::Rng) -> Vec<u8> {
+    if random.u8(0..8) == 0 {
+        return (0..random.usize(0..200)).map(|_| random.u8(..)).collect();
+    }
+    let mut bytes = spoilt(random);
+    for _ in 0..random.usize(0..3) {
+        let (at, to) = (random.usize(0..=bytes.len()), random.usize(0..=bytes.len()));
+        let part = bytes[at.min(to)..at.max(to)].to_vec();
+        match random.u8(0..4) {
+            // Cut off, cut out, repeated.
+            0 => bytes.truncate(at),
+            1 => drop(bytes.drain(at.min(to)..at.max(to))),
+            2 => bytes.extend_from_slice(&part),
+            // Another length.
+            _ if bytes.len() > 1 => bytes[1] = random.u8(..),
+            _ => {}
+        }
+    }
+    bytes
+}
+
+/// The fuzz target over bytes from a seed.
+#[test]
+fn whatever_arrives_is_bounded_and_what_is_accepted_is_read_again_as_the_same() {
+    for seed in 0..40_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let choices = [random.u8(..), random.u8(0..12)];
+        let bytes = [&choices[..], &hostile(&mut random)].concat();
+        let held = std::panic::catch_unwind(|| super::fuzz::packets(&bytes));
+        assert!(held.is_ok(), "seed {seed}: {bytes:x?}");
+    }
+}
+
 /// What comes of bytes that arrive in these pieces.
 fn read<'a>(
     mut machine: Machine,
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Vec<String>, Option<String>) {
-    let mut received = Vec::new();
+    let mut received = VecDeque::new();
     let mut fault = None;
     for piece in pieces {
         if let Err(found) = machine.receive(piece, &mut received) {
@@ -96,9 +131,9 @@ fn mqtt_4_2_bytes_mean_the_same_however_they_arrive() {
 #[test]
 fn mqtt_3_1_2_11_a_packet_above_the_maximum_is_refused_at_its_header() {
     let mut machine = accepted(1);
-    let found = machine.receive(b"\x30\xe9\x07", &mut Vec::new()).unwrap_err();
+    let found = machine.receive(b"\x30\xe9\x07", &mut VecDeque::new()).unwrap_err();
     assert_eq!(found.reason.0, 0x95);
-    assert_eq!(accepted(1).receive(b"\x30\xe4\x07", &mut Vec::new()), Ok(()));
+    assert_eq!(accepted(1).receive(b"\x30\xe4\x07", &mut VecDeque::new()), Ok(()));
 }
 
 /// MQTT 5.0, section 3.3.4: more than receive-maximum ends the connection.
@@ -107,9 +142,9 @@ fn mqtt_3_3_4_9_receive_maximum_is_held() {
     let mut machine = accepted(1);
     for id in 1..=10_u8 {
         let packet = [0x32, 6, 0, 1, b't', 0, id, 0];
-        assert_eq!(machine.receive(&packet, &mut Vec::new()), Ok(()));
+        assert_eq!(machine.receive(&packet, &mut VecDeque::new()), Ok(()));
     }
-    let eleventh = machine.receive(&[0x32, 6, 0, 1, b't', 0, 11, 0], &mut Vec::new());
+    let eleventh = machine.receive(&[0x32, 6, 0, 1, b't', 0, 11, 0], &mut VecDeque::new());
     assert_eq!(eleventh.unwrap_err().reason.0, 0x93);
 }
 
@@ -118,7 +153,7 @@ fn mqtt_3_3_4_9_receive_maximum_is_held() {
 fn mqtt_3_3_2_9_a_topic_alias_above_the_maximum_is_refused() {
     for (alias, is_allowed) in [(0, false), (1, true), (2, true), (3, false)] {
         let packet = [0x30, 7, 0, 1, b't', 3, 0x23, 0, alias];
-        let found = accepted(1).receive(&packet, &mut Vec::new());
+        let found = accepted(1).receive(&packet, &mut VecDeque::new());
         assert_eq!(found.is_ok(), is_allowed, "{alias}");
         assert!(is_allowed || found.is_err_and(|fault| fault.reason.0 == 0x94), "{alias}");
     }

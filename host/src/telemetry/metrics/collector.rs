@@ -1,5 +1,6 @@
 //! What is read from the state of the service for each scrape.
 
+use super::figure::{Figure, Figures};
 use super::histogram::Counted;
 use super::recorder::Recorder;
 use crate::broker::Stats;
@@ -17,6 +18,8 @@ pub(super) struct Collector {
     pub(super) status: Arc<Status>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) started: SystemTime,
+    /// What others bring.
+    pub(super) figures: Figures,
 }
 
 /// Names and values.
@@ -70,7 +73,14 @@ impl collector::Collector for Collector {
         self.subscriptions(&mut families)?;
         self.components(&mut families)?;
         self.handlings(&mut families)?;
-        self.publishes(&mut families)
+        self.publishes(&mut families)?;
+        for Figure { name, help, is_counter, values } in (self.figures)() {
+            match is_counter {
+                true => families.counters(name, help, values)?,
+                false => families.gauges(name, help, values)?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The metrics as a text, in either of the formats that Prometheus reads.
 
 use super::collector::Collector;
+use super::figure::Figures;
 use super::recorder::Recorder;
 use crate::runtime::Status;
 use prometheus_client::encoding::text;
@@ -50,14 +51,15 @@ impl Format {
 }
 
 impl Exposition {
-    /// `started` is when the process was.
+    /// `started` is when the process was, `figures` what others bring.
     pub(in crate::telemetry) fn new(
         status: Arc<Status>,
         recorder: Arc<Recorder>,
         started: SystemTime,
+        figures: Figures,
     ) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Collector { status, recorder, started }));
+        registry.register_collector(Box::new(Collector { status, recorder, started, figures }));
         Self { registry }
     }
 
@@ -103,6 +105,7 @@ fn as_text(open_metrics: &str) -> Result<String, std::fmt::Error> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::figure::Figure;
     use super::*;
 
     #[test]
@@ -119,7 +122,12 @@ mod tests {
     fn each_format_declares_metrics_in_its_own_way() {
         let (status, recorder) = (Arc::default(), Arc::default());
         let started = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_500);
-        let exposition = Exposition::new(status, recorder, started);
+        let figures: Figures = Arc::new(|| {
+            let values = vec![(vec![("broker", "b".to_owned())], 7)];
+            let name = "wasi_pubsub_things";
+            vec![Figure { name, help: "Things.", is_counter: true, values }]
+        });
+        let exposition = Exposition::new(status, recorder, started, figures);
         let open_metrics = exposition.write(Format::OpenMetrics).unwrap();
         assert!(open_metrics.contains("# TYPE wasi_pubsub_received counter\n"), "{open_metrics}");
         assert!(open_metrics.contains("# TYPE wasi_pubsub_build info\n"), "{open_metrics}");
@@ -129,6 +137,7 @@ mod tests {
         assert!(text.contains("# HELP wasi_pubsub_received_total Deliveries "), "{text}");
         assert!(text.contains("# TYPE wasi_pubsub_build_info gauge\n"), "{text}");
         assert!(text.contains("\nwasi_pubsub_build_info{version=\""), "{text}");
+        assert!(text.contains("\nwasi_pubsub_things_total{broker=\"b\"} 7\n"), "{text}");
         assert!(!text.contains("EOF"), "{text}");
         assert!(text.contains("\nprocess_start_time_seconds 1.5\n"), "{text}");
     }

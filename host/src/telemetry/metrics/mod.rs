@@ -3,8 +3,10 @@
 
 mod collector;
 mod exposition;
+mod figure;
 mod histogram;
 mod recorder;
 
 pub(super) use exposition::{Exposition, Format};
+pub use figure::{Figure, Figures};
 pub use recorder::Recorder;
