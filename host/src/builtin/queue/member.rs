@@ -16,6 +16,8 @@ pub(in crate::builtin) struct Member {
     /// Of the whole group.
     pub(in crate::builtin) group_max_in_flight: Option<usize>,
     pub(in crate::builtin) not_from: Option<String>,
+    /// Whether nothing outlives it that is its own.
+    pub(in crate::builtin) is_temporary: bool,
     pub(in crate::builtin) ready: Ready,
     pub(in crate::builtin) share: Arc<Share>,
     pub(in crate::builtin) dropped: AtomicU64,
@@ -49,6 +51,7 @@ impl Member {
             max_in_flight_bytes: request.max_in_flight_bytes,
             group_max_in_flight: request.group_max_in_flight,
             not_from: request.not_from,
+            is_temporary: request.is_temporary,
             ready: request.ready,
             share: request.share,
             dropped: AtomicU64::new(0),

@@ -40,6 +40,9 @@ pub(super) struct Queue {
     pub(super) used: Mutex<SystemTime>,
     /// Whether there was a subscriber in this process.
     was_used: AtomicBool,
+    /// Whether it is kept for one that has gone to come again, or may come: a group is
+    /// not over with its last member then.
+    stays: AtomicBool,
     event_filter: RwLock<Option<Arc<EventFilter>>>,
     settings: Arc<Settings>,
     storage: Arc<dyn Storage>,
@@ -104,6 +107,7 @@ impl Queue {
             is_durable: AtomicBool::new(parts.is_durable),
             used: Mutex::new(parts.created),
             was_used: AtomicBool::new(false),
+            stays: AtomicBool::new(parts.is_durable),
             event_filter: RwLock::new(parts.event_filter.map(Arc::new)),
             settings,
             storage,
@@ -153,7 +157,21 @@ impl Queue {
     /// Lets a member take events. Nothing is fetched for it yet.
     pub(super) fn join(&self, member: Arc<Member>) {
         self.was_used.store(true, Ordering::Relaxed);
+        if !member.is_temporary {
+            self.stays.store(false, Ordering::Relaxed);
+        }
         self.state.lock().join(member);
+    }
+
+    /// A member goes that comes again.
+    pub(super) fn await_another(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is over once nobody takes from it.
+    pub(super) fn ends_with_members(&self) -> bool {
+        let stays = self.stays.load(Ordering::Relaxed);
+        self.group.is_none() || !self.is_durable() || !stays
     }
 
     /// Whether there was a subscriber in this process.
