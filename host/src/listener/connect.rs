@@ -5,6 +5,7 @@ use super::access::Rights;
 use super::connection::Start;
 use super::encode;
 use super::hub::{Hub, topic_of};
+use super::kept::Kept;
 use super::packets::{Connect, Received};
 use super::protocol::Welcome;
 use super::reason::{Fault, Reason};
@@ -15,15 +16,18 @@ use futures_util::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// How long a client that is refused has to take the answer.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a client waits for what has to be kept before it is answered.
+pub(super) const KEEPING_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Waits for CONNECT and accepts the client. `None` where it was refused, or has
 /// gone.
 pub(super) async fn accept(hub: &Arc<Hub>, mut wire: Wire, visitor: Visitor) -> Option<Start> {
     let time_max = hub.settings.limits.connect_time_max;
-    let connect = match tokio::time::timeout(time_max, first(&mut wire)).await {
+    let connect = match timeout(time_max, first(&mut wire)).await {
         Ok(Ok(Some(connect))) => connect,
         Ok(Ok(None)) | Err(_) => return None,
         Ok(Err(fault)) => {
@@ -76,7 +80,7 @@ async fn refuse_unread(wire: &mut Wire, fault: &Fault) {
 async fn close(wire: &mut Wire) {
     let closed = poll_fn(|cx| wire.poll_close(cx));
     // Who does not take the answer does without.
-    let _ = tokio::time::timeout(REFUSAL_TIME_MAX, closed).await;
+    let _ = timeout(REFUSAL_TIME_MAX, closed).await;
 }
 
 type Refused = (Wire, Fault);
@@ -137,10 +141,24 @@ async fn admit(
     if let Some(will) = claim.will.take() {
         hub.publish_will(&client_id, will);
     }
+    if timeout(KEEPING_TIME_MAX, std::mem::take(&mut claim.ended).kept()).await != Ok(Ok(())) {
+        hub.registry.release(&claim);
+        let text = "the session before cannot be removed";
+        return Err((wire, Fault::new(Reason::SERVER_BUSY, text)));
+    }
     let session = claim.session.take();
     // MQTT 3.1 has no word for it.
     welcome.session_present = session.is_some() && !connect.is_v3_1;
-    let mut session = session.unwrap_or_else(|| Box::new(Session::new(client_id)));
+    let mut session = session.unwrap_or_else(|| {
+        let mut session = Session::new(client_id);
+        if let (Some(archive), 1..) = (&hub.archive, session_expiry) {
+            session.kept = Some(Kept::new(archive, session.client_id.clone()));
+        }
+        Box::new(session)
+    });
+    if let Some(kept) = &mut session.kept {
+        kept.connected(session_expiry, connect.will.clone());
+    }
     let mut keep_alive = connect.keep_alive;
     if let Some(max) = hub.settings.keep_alive_max
         && is_v5
@@ -158,6 +176,7 @@ async fn admit(
         return Err((wire, Fault::new(Reason::PACKET_TOO_LARGE, "CONNACK is larger than allowed")));
     }
     session.look_everywhere();
+    session.look_what_is_expected();
     Ok(Start {
         wire,
         protocol: connect.protocol,

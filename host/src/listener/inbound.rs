@@ -2,17 +2,22 @@
 
 use super::connection::Client;
 use super::encode::{self, Answer};
-use super::hub::{Publishing, topic_of};
+use super::hub::{Outgoing, Publishing, topic_of};
+use super::packets::Received;
+use super::promised::Next;
 use super::reason::{Fault, Reason};
-use crate::broker::{BrokerError, Event, Qos, Topic};
+use crate::broker::{BrokerError, Qos, Topic};
 use crate::mqtt::{Packet, Protocol};
 use futures_util::future::poll_fn;
 use futures_util::stream::{FuturesOrdered, Stream};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long the end of a connection waits for what the broker is about to take.
+const ENDING_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Publishes that the broker has not taken, in the order in which they came.
 #[derive(Default)]
@@ -23,9 +28,7 @@ pub(super) struct Inbound {
 }
 
 struct Job {
-    topic: Topic,
-    event: Arc<Event>,
-    qos: Qos,
+    outgoing: Outgoing,
     id: u16,
     size: usize,
     reason: Reason,
@@ -96,23 +99,33 @@ impl Client {
         }
         let size = packet.payload.len() + packet.topic.len();
         let event = self.hub.event(self.protocol, packet);
-        if retain && !self.hub.retain(&topic, &event, qos, Some(&self.session.client_id)) {
-            self.answer(qos, id, Reason::QUOTA_EXCEEDED);
-            return Ok(());
+        let mut outgoing = Outgoing::new(topic, event, qos, self.publisher.clone());
+        if retain {
+            let (topic, event) = (&outgoing.topic, &outgoing.event);
+            let retained = self.hub.retain(topic, event, qos, Some(&self.session.client_id));
+            let Some(retained) = retained else {
+                self.answer(qos, id, Reason::QUOTA_EXCEEDED);
+                return Ok(());
+            };
+            outgoing.retained = retained;
+        }
+        if let (Some(kept), Qos::EffectivelyOnce) = (&self.session.kept, qos) {
+            // With the event, so that a crash leaves both or neither.
+            outgoing.records.push(kept.received(id));
         }
         let reason = match qos == Qos::AtLeastOnce
             && self.protocol == Protocol::V5
-            && self.hub.broker.has_subscribers(&topic) == Some(false)
+            && self.hub.broker.has_subscribers(&outgoing.topic) == Some(false)
         {
             true => Reason::NO_MATCHING_SUBSCRIBERS,
             false => Reason::SUCCESS,
         };
         if self.inbound.len() >= self.hub.settings.publish_window {
             self.inbound.bytes += size;
-            self.inbound.waiting.push_back(Job { topic, event, qos, id, size, reason });
+            self.inbound.waiting.push_back(Job { outgoing, id, size, reason });
             return Ok(());
         }
-        let mut publishing = self.hub.publish(topic, event, qos, self.publisher.clone());
+        let mut publishing = self.hub.publish(outgoing);
         if self.inbound.len() > 0 {
             self.inbound.bytes += size;
             self.inbound.start(publishing, id, qos, size, reason);
@@ -138,9 +151,9 @@ impl Client {
             while self.inbound.started.len() < self.hub.settings.publish_window
                 && let Some(job) = self.inbound.waiting.pop_front()
             {
-                let from = self.publisher.clone();
-                let publishing = self.hub.publish(job.topic, job.event, job.qos, from);
-                self.inbound.start(publishing, job.id, job.qos, job.size, job.reason);
+                let Job { outgoing, id, size, reason } = job;
+                let qos = outgoing.qos;
+                self.inbound.start(self.hub.publish(outgoing), id, qos, size, reason);
             }
         }
         Ok(progressed)
@@ -179,6 +192,9 @@ impl Client {
             Qos::EffectivelyOnce => {
                 if reason.is_failure() && self.protocol == Protocol::V5 {
                     wire.machine.answered(id);
+                    if let (Some(kept), true) = (&self.session.kept, self.recording.contains(&id)) {
+                        kept.released(id);
+                    }
                 }
                 self.recording.remove(&id);
                 encode::answer(self.protocol, Answer::Pubrec, id, reason, &mut wire.out);
@@ -194,11 +210,49 @@ impl Client {
         }
     }
 
-    /// Answers PUBREL.
+    /// Answers PUBREL, once it is kept: from the answer on the client may use the
+    /// identifier for another event.
     pub(super) fn released(&mut self, id: u16, is_known: bool) {
+        match &self.session.kept {
+            Some(kept) => self.await_promise(kept.released(id), Next::Complete(id, is_known)),
+            None => self.complete(id, is_known),
+        }
+    }
+
+    pub(super) fn complete(&mut self, id: u16, is_known: bool) {
         let reason = if is_known { Reason::SUCCESS } else { Reason::PACKET_IDENTIFIER_NOT_FOUND };
         self.wire.machine.answered(id);
         encode::answer(self.protocol, Answer::Pubcomp, id, reason, &mut self.wire.out);
+    }
+
+    /// Brings to an end what the broker is about to take, as the connection is over:
+    /// the client is not to send again what was stored, nor to hear that something was
+    /// stored that was not. Where the session ends it does not matter.
+    pub(super) async fn end_publishing(&mut self, goes_on: bool) {
+        let mut unreleased = self.wire.machine.take_unreleased();
+        for received in &self.wire.inbox {
+            if let Received::Publish(packet) = received
+                && packet.qos == Qos::EffectivelyOnce
+            {
+                unreleased.remove(packet.id);
+            }
+        }
+        let ends = tokio::time::sleep(ENDING_TIME_MAX);
+        tokio::pin!(ends);
+        while goes_on && !self.recording.is_empty() {
+            let done = tokio::select! {
+                done = poll_fn(|cx| self.inbound.poll(cx)) => done,
+                () = &mut ends => None,
+            };
+            let Some(done) = done else { break };
+            if done.qos == Qos::EffectivelyOnce && done.result.is_ok() {
+                self.recording.remove(&done.id);
+            }
+        }
+        for id in self.recording.drain() {
+            unreleased.remove(id);
+        }
+        self.session.unreleased = unreleased;
     }
 }
 

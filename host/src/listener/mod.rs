@@ -8,11 +8,16 @@
 //!   when;
 //! - `wire`: reading and writing; `connect`: up to CONNACK;
 //! - `connection`: the task of a client; `inbound`, `outbound` and `subscribe`: what
-//!   it publishes, what it is sent, what it asks for;
+//!   it publishes, what it is sent, what it asks for; `promised`: what waits until
+//!   something is kept;
 //! - `session` and `registry`: what outlives a connection;
-//! - `retained`, `hub`: what all clients share.
+//! - `retained`, `hub`: what all clients share;
+//! - `archive`, `kept`, `codec` and `restore`: what outlives the process, where the
+//!   broker does.
 
 mod access;
+mod archive;
+mod codec;
 mod connect;
 mod connection;
 mod encode;
@@ -20,13 +25,16 @@ mod files;
 mod frames;
 mod hub;
 mod inbound;
+mod kept;
 mod outbound;
 mod overlap;
 mod packets;
+mod promised;
 mod protocol;
 mod read;
 mod reason;
 mod registry;
+mod restore;
 mod retained;
 mod session;
 mod settings;
@@ -40,13 +48,12 @@ mod websocket;
 mod wire;
 
 pub use access::{Access, Rule};
-pub use retained::{RetainedMessage, RetainedStore};
 pub use settings::{Clock, Limits, Settings};
 pub use tls::{Pem, TlsError, server_config};
 pub use users::{Users, UsersError, hash};
 
 use crate::broker::driver::Connection;
-use crate::broker::{Event, Qos, Topic};
+use crate::broker::{BrokerError, Event, Qos, Topic};
 use hub::{Counters, Hub};
 use parking_lot::{Mutex, RwLock};
 use protocol::Machine;
@@ -56,12 +63,14 @@ use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::Path;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 #[cfg(unix)]
 use tokio::net::UnixListener;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -79,6 +88,8 @@ struct Visitor {
 
 /// How long to wait after the system has refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long the end waits until sessions and retained messages are kept.
+const KEEPING_TIME_MAX: Duration = Duration::from_secs(5);
 /// How many connections may wait for being accepted.
 const BACKLOG: u32 = 4096;
 
@@ -200,11 +211,27 @@ impl Drop for Entrance {
 pub struct Listener {
     shared: Arc<Shared>,
     tasks: Mutex<JoinSet<()>>,
+    /// Goes on until everything is kept.
+    _keeping: Option<AbortOnDrop>,
 }
+
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Stands for a retained message, to wait until it is kept.
+pub type Retaining = Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send>>;
 
 struct Shared {
     hub: RwLock<Arc<Hub>>,
     connections: TaskTracker,
+    /// Whether what was kept before is there: nobody is let in earlier.
+    restored: watch::Receiver<bool>,
 }
 
 impl Listener {
@@ -212,17 +239,25 @@ impl Listener {
     /// other process.
     #[must_use]
     pub fn new(broker: Arc<dyn Connection>, settings: Settings, unique: u64) -> Self {
-        let limits = &settings.limits;
-        let retained = Arc::new(RetainedStore::new(limits.retained_max, limits.retained_bytes_max));
-        let hub = Hub::new(broker, settings, retained, unique);
+        let hub = Hub::new(broker, settings, unique);
         let mut tasks = JoinSet::new();
+        let (is_restored, restored) = watch::channel(hub.archive.is_none());
+        let mut keeping = None;
+        if let Some(archive) = &hub.archive {
+            let (hub, archive) = (hub.clone(), archive.clone());
+            keeping = Some(AbortOnDrop(tokio::spawn(async move {
+                restore::restore(&hub, &archive).await;
+                is_restored.send_replace(true);
+                archive.run().await;
+            })));
+        }
         tasks.spawn(hub.clone().keep_time());
         tasks.spawn(hub.clone().forget_expired());
         if let Some(interval) = hub.settings.sys_interval {
             tasks.spawn(sys::tell(hub.clone(), interval));
         }
-        let shared = Shared { hub: RwLock::new(hub), connections: TaskTracker::new() };
-        Self { shared: Arc::new(shared), tasks: Mutex::new(tasks) }
+        let shared = Shared { hub: RwLock::new(hub), connections: TaskTracker::new(), restored };
+        Self { shared: Arc::new(shared), tasks: Mutex::new(tasks), _keeping: keeping }
     }
 
     /// Serves clients that come from now on with these settings. Those of retained
@@ -242,9 +277,14 @@ impl Listener {
     }
 
     /// Keeps an event for later subscribers, in place of the one before of its topic.
-    /// Returns whether there was room.
-    pub fn retain(&self, topic: &Topic, event: &Arc<Event>, qos: Qos) -> bool {
-        self.shared.hub.read().retain(topic, event, qos, None)
+    /// `None` where there is no room. At qos 1 and 2 what is returned is to be waited
+    /// for: then it is where the broker's events are.
+    pub fn retain(&self, topic: &Topic, event: &Arc<Event>, qos: Qos) -> Option<Retaining> {
+        let promise = self.shared.hub.read().retain(topic, event, qos, None)?;
+        match qos {
+            Qos::AtMostOnce => Some(Box::pin(async { Ok(()) })),
+            _ => Some(Box::pin(promise.kept())),
+        }
     }
 
     /// Tells all clients that the server ends, and waits until they are gone, at most
@@ -256,11 +296,19 @@ impl Listener {
         hub.registry.shut_down();
         // What is late is dropped.
         let _ = tokio::time::timeout(grace, self.shared.connections.wait()).await;
+        if let Some(archive) = &hub.archive {
+            archive.close(KEEPING_TIME_MAX).await;
+        }
     }
 }
 
 async fn accept(bound: Bound, door: Arc<RwLock<Arc<Door>>>, shared: Arc<Shared>) {
     let mut is_failing = false;
+    let mut restored = shared.restored.clone();
+    // Without its sender the listener is gone.
+    if restored.wait_for(|restored| *restored).await.is_err() {
+        return;
+    }
     loop {
         match bound.accept().await {
             Ok(stream) => {

@@ -1,5 +1,8 @@
 //! What belongs to a client over all its connections.
 
+use super::archive::Promise;
+use super::codec::Sent;
+use super::kept::Kept;
 use super::overlap::Overlaps;
 use super::packets::Options;
 use super::protocol::Stage;
@@ -12,6 +15,7 @@ use slab::Slab;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 
 /// A session: its subscriptions, and what is on the way.
 pub(super) struct Session {
@@ -31,7 +35,37 @@ pub(super) struct Session {
     /// Retained messages for new subscriptions.
     pub(super) backlog: VecDeque<Backlog>,
     /// Received at qos 2 and not released.
-    pub(super) unreleased: HashSet<u16>,
+    pub(super) unreleased: Unreleased,
+    /// What outlives the process.
+    pub(super) kept: Option<Kept>,
+    /// Sent at qos 2 by a process before, and expected from the broker again: the
+    /// packet identifiers, by subscription and number of the event.
+    expected: HashMap<(usize, u64), u16>,
+    /// The packet identifiers of these.
+    expected_ids: HashSet<u16>,
+}
+
+/// The packet identifiers of what was received at qos 2 and not released.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unreleased {
+    pub(super) all: HashSet<u16>,
+    /// Those of them that a process before has received. The client may have lost its
+    /// own state since then: only what it marks as sent again is known.
+    pub(super) restored: HashSet<u16>,
+}
+
+impl Unreleased {
+    /// Takes in what is received. Says whether it is new.
+    pub(super) fn insert(&mut self, id: u16, is_repeated: bool) -> bool {
+        let is_doubtful = self.restored.remove(&id) && !is_repeated;
+        self.all.insert(id) || is_doubtful
+    }
+
+    /// Says whether it was there.
+    pub(super) fn remove(&mut self, id: u16) -> bool {
+        self.restored.remove(&id);
+        self.all.remove(&id)
+    }
 }
 
 /// One subscription of a session.
@@ -71,10 +105,17 @@ pub(super) struct Message {
     pub(super) subscription: Arc<Subscription>,
     /// For the broker; a retained message has none.
     pub(super) token: Option<Token>,
+    /// The number of the event in the broker.
+    pub(super) number: Option<u64>,
     pub(super) size: usize,
 }
 
 impl Message {
+    /// What is kept of it while it is on its way at qos 2.
+    pub(super) fn record(&self, is_released: bool) -> Sent {
+        Sent { filter: self.subscription.filter.clone(), number: self.number, is_released }
+    }
+
     /// Tells the broker that it is done with.
     pub(super) fn settle(&self) {
         if let Some(token) = self.token {
@@ -124,7 +165,10 @@ impl Session {
             sent: 0,
             last_id: 0,
             backlog: VecDeque::new(),
-            unreleased: HashSet::new(),
+            unreleased: Unreleased::default(),
+            kept: None,
+            expected: HashMap::new(),
+            expected_ids: HashSet::new(),
         }
     }
 
@@ -137,8 +181,9 @@ impl Session {
     pub(super) fn next_id(&mut self) -> u16 {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if !self.in_flight.contains_key(&self.last_id) {
-                return self.last_id;
+            let id = self.last_id;
+            if !self.in_flight.contains_key(&id) && !self.expected_ids.contains(&id) {
+                return id;
             }
         }
     }
@@ -167,14 +212,18 @@ impl Session {
     }
 
     /// Takes a subscription out, and ends it.
-    pub(super) fn remove(&mut self, filter: &str, parting: Parting) -> bool {
-        let Some(key) = self.by_filter.remove(filter) else { return false };
+    pub(super) fn remove(&mut self, filter: &str, parting: Parting) -> Option<Arc<Subscription>> {
+        let key = self.by_filter.remove(filter)?;
         self.overlaps.remove(key);
-        if let Some(subscription) = self.subscriptions.try_remove(key) {
-            subscription.end(parting);
-            self.backlog.retain(|backlog| !Arc::ptr_eq(&backlog.subscription, &subscription));
+        let gone: Vec<_> = self.expected.extract_if(|(of, _), _| *of == key).collect();
+        for (_, id) in gone {
+            self.expected_ids.remove(&id);
+            self.release(id);
         }
-        true
+        let subscription = self.subscriptions.try_remove(key)?;
+        subscription.end(parting);
+        self.backlog.retain(|backlog| !Arc::ptr_eq(&backlog.subscription, &subscription));
+        Some(subscription)
     }
 
     /// Notes which subscriptions may have something.
@@ -205,15 +254,98 @@ impl Session {
         ids.into_iter().map(|(id, _)| *id).collect()
     }
 
-    /// Ends it: the broker forgets its subscriptions.
-    pub(super) fn end(mut self) {
-        for subscription in self.subscriptions.drain() {
+    /// Takes in what a process before has sent at qos 2.
+    pub(super) fn expect(&mut self, id: u16, sent: &Sent) {
+        match (self.by_filter.get(&sent.filter), sent.number) {
+            (Some(key), Some(number)) if !sent.is_released => {
+                self.expected.insert((*key, number), id);
+                self.expected_ids.insert(id);
+            }
+            _ => self.release(id),
+        }
+    }
+
+    /// The identifier of an event that a process before has sent.
+    pub(super) fn take_expected(&mut self, key: usize, number: Option<u64>) -> Option<u16> {
+        if self.expected.is_empty() {
+            return None;
+        }
+        let id = self.expected.remove(&(key, number?))?;
+        self.expected_ids.remove(&id);
+        Some(id)
+    }
+
+    /// Looks which events will not come again: their acknowledgement had reached the
+    /// broker, so that the client has them, and is only to be told to release them.
+    pub(super) fn look_what_is_expected(&mut self) {
+        let subscriptions = &self.subscriptions;
+        let awaits = |key: usize, number: u64| {
+            subscriptions.get(key).is_some_and(|found| found.source.awaits(number))
+        };
+        let gone: Vec<u16> = self
+            .expected
+            .extract_if(|(key, number), _| !awaits(*key, *number))
+            .map(|(_, id)| id)
+            .collect();
+        for id in gone {
+            self.expected_ids.remove(&id);
+            self.release(id);
+        }
+    }
+
+    /// The client has what was sent under an identifier.
+    fn release(&mut self, id: u16) {
+        self.sent += 1;
+        let released = InFlight { number: self.sent, stage: Stage::Released, message: None };
+        self.in_flight.insert(id, released);
+    }
+
+    /// Ends it: the broker forgets its subscriptions. Once what is returned is kept,
+    /// the session is not found any more.
+    pub(super) fn end(mut self) -> Promise {
+        let subscriptions: Vec<_> = self.subscriptions.drain().collect();
+        for subscription in &subscriptions {
             subscription.end(Parting::Removed);
         }
+        let filters = subscriptions.iter().map(|found| found.filter.clone()).collect();
+        // What is not kept has nothing in a storage, but groups that others share.
+        let is_kept = self.kept.is_some();
+        let stored = subscriptions.into_iter().filter(|found| is_kept || found.is_shared);
+        let removed = begin(futures_util::future::join_all(stored.map(Subscription::parted)));
+        let Some(kept) = self.kept.take() else {
+            if let Some(removed) = removed {
+                tokio::spawn(removed);
+            }
+            return Promise::default();
+        };
+        let received = self.unreleased.all.iter().copied().collect();
+        let sent = self.in_flight.keys().chain(&self.expected_ids).copied().collect();
+        kept.end(filters, received, sent, async {
+            if let Some(removed) = removed {
+                removed.await;
+            }
+        })
+    }
+}
+
+/// Begins with something, so that it comes before all that is asked of the broker
+/// later. What is left of it is returned.
+pub(super) fn begin<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<impl Future<Output = ()> + Send + 'static> {
+    let mut work = Box::pin(work);
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(_) => None,
+        Poll::Pending => Some(async move { drop(work.await) }),
     }
 }
 
 impl Subscription {
+    /// Waits until the broker has taken note of its end.
+    pub(super) async fn parted(self: Arc<Self>) {
+        self.source.parted().await;
+    }
+
     fn end(&self, parting: Parting) {
         self.source.part(parting);
         self.source.stop();
