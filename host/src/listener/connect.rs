@@ -2,6 +2,7 @@
 
 use super::Visitor;
 use super::access::Rights;
+use super::archive::Promise;
 use super::connection::Start;
 use super::encode;
 use super::hub::{Hub, topic_of};
@@ -9,6 +10,7 @@ use super::kept::Kept;
 use super::packets::{Connect, Received};
 use super::protocol::Welcome;
 use super::reason::{Fault, Reason};
+use super::registry::Claim;
 use super::session::Session;
 use super::wire::Wire;
 use crate::mqtt::Protocol;
@@ -141,23 +143,13 @@ async fn admit(
     if let Some(will) = claim.will.take() {
         hub.publish_will(&client_id, will);
     }
-    if timeout(KEEPING_TIME_MAX, std::mem::take(&mut claim.ended).kept()).await != Ok(Ok(())) {
-        hub.registry.release(&claim);
-        let text = "the session before cannot be removed";
-        return Err((wire, Fault::new(Reason::SERVER_BUSY, text)));
-    }
-    let session = claim.session.take();
     // MQTT 3.1 has no word for it.
-    welcome.session_present = session.is_some() && !connect.is_v3_1;
-    let mut session = session.unwrap_or_else(|| {
-        let mut session = Session::new(client_id);
-        if let (Some(archive), 1..) = (&hub.archive, session_expiry) {
-            session.kept = Some(Kept::new(archive, session.client_id.clone()));
-        }
-        Box::new(session)
-    });
-    if let Some(kept) = &mut session.kept {
-        kept.connected(session_expiry, connect.will.clone());
+    welcome.session_present = claim.session.is_some() && !connect.is_v3_1;
+    let (mut session, is_kept) = session_of(hub, &mut claim, &connect, session_expiry);
+    if timeout(KEEPING_TIME_MAX, is_kept.kept()).await != Ok(Ok(())) {
+        hub.registry.release(&claim);
+        session.end();
+        return Err((wire, Fault::new(Reason::SERVER_BUSY, "the session cannot be kept")));
     }
     let mut keep_alive = connect.keep_alive;
     if let Some(max) = hub.settings.keep_alive_max
@@ -193,6 +185,30 @@ async fn admit(
         alias_max: connect.alias_max.min(limits.topic_aliases_max),
         problem_information: connect.problem_information,
     })
+}
+
+/// The session of a client, and what is to be kept before it is told of it.
+fn session_of(
+    hub: &Hub,
+    claim: &mut Claim,
+    connect: &Connect,
+    expiry: u32,
+) -> (Box<Session>, Promise) {
+    let mut is_kept = std::mem::take(&mut claim.ended);
+    let found = claim.session.take();
+    let is_new = found.is_none();
+    let mut session = found.unwrap_or_else(|| Box::new(Session::new(claim.client_id.clone())));
+    if let (Some(archive), true) = (&hub.archive, is_new && expiry > 0) {
+        session.kept = Some(Kept::new(archive, claim.client_id.clone()));
+    }
+    if let Some(kept) = &mut session.kept {
+        let noted = kept.connected(expiry, connect.will.clone());
+        if is_new {
+            // What was noted before is kept by then too.
+            is_kept = noted;
+        }
+    }
+    (session, is_kept)
 }
 
 /// An identifier for a client without one, in the form of a UUID.

@@ -63,7 +63,7 @@ struct Parked {
 /// What a connection holds while the session is its own.
 pub(super) struct Claim {
     number: u64,
-    client_id: Arc<str>,
+    pub(super) client_id: Arc<str>,
     /// The session of an earlier connection.
     pub(super) session: Option<Box<Session>>,
     /// The will of an earlier connection that is to be published now, as its
