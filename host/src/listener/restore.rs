@@ -5,12 +5,12 @@ use super::archive::{Archive, RECEIVED, RETAINED, SENT, SESSION, SUBSCRIPTION};
 use super::codec::{Header, Sent, Subscribed, Unreadable};
 use super::hub::Hub;
 use super::kept::Kept;
-use super::packets::Will;
+use super::packets::{Options, Retained, Will};
 use super::retained::{Restored, RetainedMessage};
 use super::session::Session;
 use super::subscribe::{open, target};
 use crate::broker::driver::RecordChange;
-use crate::broker::{BrokerError, Topic};
+use crate::broker::{BrokerError, Qos, Topic};
 use futures_util::stream::{self, StreamExt};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,6 +21,17 @@ use tokio::time::Instant;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How many sessions are opened at the same time.
 const SESSIONS_AT_ONCE: usize = 256;
+
+/// Stands for what could not be read of a subscription that is to end.
+const UNREAD: Subscribed = Subscribed {
+    options: Options {
+        qos: Qos::AtLeastOnce,
+        no_local: false,
+        retain_as_published: false,
+        retained: Retained::Never,
+    },
+    identifier: None,
+};
 
 /// A session as its records have it.
 struct Found {
@@ -39,9 +50,12 @@ pub(super) async fn restore(hub: &Arc<Hub>, archive: &Arc<Archive>) {
     let retained = restore_retained(hub, archive).await;
     let found = sessions(archive).await;
     let count = found.len();
-    stream::iter(found)
-        .for_each_concurrent(SESSIONS_AT_ONCE, |found| restore_session(hub, archive, found))
-        .await;
+    // First those that go on: what they share with others is not to end with these.
+    let (live, over): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.is_live(hub));
+    for found in [live, over] {
+        let restore = |found| restore_session(hub, archive, found);
+        stream::iter(found).for_each_concurrent(SESSIONS_AT_ONCE, restore).await;
+    }
     if retained + count > 0 {
         let took = began.elapsed();
         tracing::debug!(retained, sessions = count, ?took, "what MQTT clients left is there");
@@ -180,8 +194,11 @@ impl Found {
         if kind == SUBSCRIPTION {
             let filter = std::str::from_utf8(part)
                 .map_err(|_| Unreadable::new("the filter of a subscription is no UTF-8"))?;
-            self.subscriptions.push((filter.to_owned(), Subscribed::from_bytes(value)?));
-            return Ok(());
+            let read = Subscribed::from_bytes(value);
+            // The broker has it in any case, and is to forget it.
+            let subscribed = read.as_ref().copied().unwrap_or(UNREAD);
+            self.subscriptions.push((filter.to_owned(), subscribed));
+            return read.map(drop);
         }
         let id = part.try_into().map(u16::from_be_bytes);
         let id = id.map_err(|_| Unreadable::new("a packet identifier has not two bytes"))?;
@@ -190,6 +207,10 @@ impl Found {
             _ => self.received.push(id),
         }
         Ok(())
+    }
+
+    fn is_live(&self, hub: &Hub) -> bool {
+        self.is_whole && !self.left(hub).is_zero()
     }
 
     /// What is left of the session's time. A clock that was set back makes it no
