@@ -1,5 +1,6 @@
 //! What a client is sent.
 
+use super::archive::Promise;
 use super::connection::Client;
 use super::encode::{self, Alias, Answer, Manner};
 use super::promised::Next;
@@ -260,10 +261,8 @@ impl Client {
             && self.wire.unwritten() < WRITE_BYTES
             && let Some(id) = self.resending.pop_front()
         {
-            let in_flight = self.session.in_flight.get(&id);
-            let is_sent = |sent: &InFlight| sent.stage == Stage::Sent(Qos::EffectivelyOnce);
-            if let (Some(kept), true) = (&self.session.kept, in_flight.is_some_and(is_sent)) {
-                self.await_promise(kept.all(), Next::Publish(id, true));
+            if let Some((promise, next)) = self.promise_of(id) {
+                self.await_promise(promise, next);
                 continue;
             }
             let Some(mut in_flight) = self.session.in_flight.remove(&id) else { continue };
@@ -279,6 +278,18 @@ impl Client {
             }
             self.session.in_flight.insert(id, in_flight);
         }
+    }
+
+    /// What is to be kept, at qos 2, before something is sent again, where the session
+    /// is kept: the connection before may have ended earlier.
+    fn promise_of(&self, id: u16) -> Option<(Promise, Next)> {
+        let kept = self.session.kept.as_ref()?;
+        let next = match self.session.in_flight.get(&id)?.stage {
+            Stage::Sent(Qos::EffectivelyOnce) => Next::Publish(id, true),
+            Stage::Sent(_) => return None,
+            Stage::Released => Next::Release(id),
+        };
+        Some((kept.all(), next))
     }
 
     pub(super) fn write_pubrel(&mut self, id: u16) {

@@ -22,6 +22,13 @@ pub(super) enum Next {
     Complete(u16, bool),
 }
 
+impl Promised {
+    /// How much waits.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Client {
     /// Does something once a promise is kept, and all that was to be done before it.
     /// Where the disk fails it waits until that is over.

@@ -270,12 +270,14 @@ async fn restore_session(hub: &Arc<Hub>, archive: &Arc<Archive>, mut found: Foun
 }
 
 async fn open_again(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     session: &mut Session,
     filter: &str,
     subscribed: Subscribed,
 ) -> Result<(), BrokerError> {
     let target = target(filter, usize::MAX);
     let target = target.map_err(|fault| BrokerError::InvalidTopic(fault.text.into_owned()))?;
-    open(hub, session, &target, filter, subscribed).await
+    let opened = open(hub, session, &target, filter, subscribed).await?;
+    session.insert(opened);
+    Ok(())
 }

@@ -13,8 +13,8 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use slab::Slab;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 /// A session: its subscriptions, and what is on the way.
@@ -77,6 +77,8 @@ pub(super) struct Subscription {
     pub(super) options: Options,
     pub(super) identifier: Option<u32>,
     pub(super) is_shared: bool,
+    /// Its key, once it is in the session.
+    pub(super) key: Arc<OnceLock<usize>>,
     /// Whether it is in the list of those that are ready.
     pub(super) noted: Arc<AtomicBool>,
 }
@@ -134,10 +136,16 @@ pub(super) struct Wake {
 }
 
 impl Wake {
-    /// What a driver calls for the subscription with this key.
-    pub(super) fn ready(self: &Arc<Self>, key: usize, noted: Arc<AtomicBool>) -> Ready {
-        let wake = self.clone();
+    /// What a driver calls for the subscription that gets this key. Before it has one
+    /// nothing is missed: then it is looked at in any case.
+    pub(super) fn ready(
+        self: &Arc<Self>,
+        key: &Arc<OnceLock<usize>>,
+        noted: Arc<AtomicBool>,
+    ) -> Ready {
+        let (wake, key) = (self.clone(), key.clone());
         Ready(Arc::new(move || {
+            let Some(&key) = key.get() else { return };
             if !noted.swap(true, Ordering::AcqRel) {
                 wake.ready.lock().push(key);
                 wake.any.store(true, Ordering::Release);
@@ -172,11 +180,6 @@ impl Session {
         }
     }
 
-    /// The key that the next subscription will have.
-    pub(super) fn next_key(&self) -> usize {
-        self.subscriptions.vacant_key()
-    }
-
     /// A packet identifier that is free; the window leaves many.
     pub(super) fn next_id(&mut self) -> u16 {
         loop {
@@ -192,10 +195,12 @@ impl Session {
         self.by_filter.get(filter).and_then(|key| self.subscriptions.get(*key))
     }
 
-    /// Adds a subscription, which has the next key.
+    /// Adds a subscription.
     pub(super) fn insert(&mut self, subscription: Subscription) {
         let filter = subscription.filter.clone();
-        let key = self.next_key();
+        let key = self.subscriptions.vacant_key();
+        // It is set once: a subscription is put in once.
+        let _ = subscription.key.set(key);
         self.overlaps.insert(key, &subscription, &self.subscriptions);
         self.subscriptions.insert(Arc::new(subscription));
         self.by_filter.insert(filter, key);

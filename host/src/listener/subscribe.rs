@@ -12,7 +12,8 @@ use super::session::{Backlog, Session, Subscription, begin};
 use crate::broker::driver::{Parting, SubscribeRequest};
 use crate::broker::{BrokerError, Order, Share, Start, TopicFilter};
 use futures_util::future::join_all;
-use std::collections::HashSet;
+use futures_util::stream::{self, StreamExt};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -21,10 +22,20 @@ use tokio::time::timeout;
 /// How long the broker may take to confirm a subscription.
 const SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// How many subscriptions of a client are opened at the same time.
+const OPENING_MAX: usize = 64;
+
 /// A filter as a client writes it, taken apart.
 pub(super) struct Target {
     filter: TopicFilter,
     group: Option<String>,
+}
+
+/// A subscription that was opened, or was not.
+struct Opened {
+    /// The client had none with this filter.
+    is_new: bool,
+    result: Result<Subscription, BrokerError>,
 }
 
 impl Client {
@@ -48,10 +59,17 @@ impl Client {
             }))
         });
         let is_kept = is_kept(kept.unwrap_or_default()).await;
+        let mut opened = match is_kept {
+            true => self.open_all(&wanted, &granted, identifier).await,
+            false => HashMap::new(),
+        };
         let mut reasons = Vec::with_capacity(wanted.len());
-        for (wanted, granted) in wanted.iter().zip(granted) {
+        for (index, (wanted, granted)) in wanted.iter().zip(granted).enumerate() {
+            let opened = opened.remove(&index);
             reasons.push(match granted {
-                Ok(target) if is_kept => self.subscribe_one(&target, wanted, identifier).await,
+                Ok(target) if is_kept => {
+                    self.subscribe_one(&target, wanted, identifier, opened).await
+                }
                 Ok(_) => Reason::UNSPECIFIED,
                 Err(reason) => reason,
             });
@@ -97,27 +115,59 @@ impl Client {
         }
     }
 
+    /// Opens what the broker does not have, many at the same time: so they share the
+    /// commits of a storage. By the place in what is wanted; of a filter that occurs
+    /// twice the first one.
+    async fn open_all(
+        &mut self,
+        wanted: &[Wanted],
+        granted: &[Result<Target, Reason>],
+        identifier: Option<u32>,
+    ) -> HashMap<usize, Opened> {
+        let mut seen = HashSet::new();
+        let mut opening = Vec::new();
+        for (index, (wanted, granted)) in wanted.iter().zip(granted).enumerate() {
+            let Ok(target) = granted else { continue };
+            let before = self.session.find(&wanted.filter);
+            let is_new = before.is_none();
+            let is_open = before.is_some_and(|before| goes_on(before, wanted));
+            if !seen.insert(&*wanted.filter) || is_open {
+                continue;
+            }
+            if !is_new {
+                self.session.remove(&wanted.filter, Parting::Replaced);
+            }
+            let subscribed = Subscribed { options: wanted.options, identifier };
+            let open = open(&self.hub, &self.session, target, &wanted.filter, subscribed);
+            opening.push(async move { (index, Opened { is_new, result: open.await }) });
+        }
+        stream::iter(opening).buffer_unordered(OPENING_MAX).collect().await
+    }
+
     async fn subscribe_one(
         &mut self,
         target: &Target,
         wanted: &Wanted,
         identifier: Option<u32>,
+        opened: Option<Opened>,
     ) -> Reason {
-        let before = self.session.find(&wanted.filter).cloned();
-        let is_new = before.is_none();
-        if let Some(before) = before {
-            let same = before.options.qos == wanted.options.qos
-                && before.options.no_local == wanted.options.no_local;
-            if same {
+        let Opened { is_new, result } = match (opened, self.session.find(&wanted.filter).cloned()) {
+            (Some(opened), _) => opened,
+            (None, Some(before)) if goes_on(&before, wanted) => {
                 self.replace(&before, wanted, identifier);
                 self.send_retained(target, wanted, false);
                 return Reason(wanted.options.qos.level());
             }
-            self.session.remove(&wanted.filter, Parting::Replaced);
-        }
-        let subscribed = Subscribed { options: wanted.options, identifier };
-        match open(&self.hub, &mut self.session, target, &wanted.filter, subscribed).await {
-            Ok(()) => {}
+            (None, _) => {
+                // It occurs twice in one packet, and differs.
+                self.session.remove(&wanted.filter, Parting::Replaced);
+                let subscribed = Subscribed { options: wanted.options, identifier };
+                let open = open(&self.hub, &self.session, target, &wanted.filter, subscribed);
+                Opened { is_new: false, result: open.await }
+            }
+        };
+        match result {
+            Ok(subscription) => self.session.insert(subscription),
             Err(BrokerError::Denied(_)) => return Reason::NOT_AUTHORIZED,
             Err(BrokerError::InvalidTopic(_)) => return Reason::TOPIC_FILTER_INVALID,
             Err(error) => {
@@ -139,6 +189,7 @@ impl Client {
             options: wanted.options,
             identifier,
             is_shared: before.is_shared,
+            key: before.key.clone(),
             noted: before.noted.clone(),
         });
     }
@@ -219,19 +270,25 @@ async fn is_kept(promise: Promise) -> bool {
     }
 }
 
-/// Opens a subscription of the broker. One that is kept is durable there, so that it
-/// is found again under the same label.
-pub(super) async fn open(
-    hub: &Hub,
-    session: &mut Session,
+/// Whether a subscription is what is wanted, as far as the broker has to know.
+fn goes_on(before: &Subscription, wanted: &Wanted) -> bool {
+    before.options.qos == wanted.options.qos && before.options.no_local == wanted.options.no_local
+}
+
+/// Opens a subscription of the broker, to be put into the session. One that is kept is
+/// durable there, so that it is found again under the same label.
+pub(super) fn open(
+    hub: &Arc<Hub>,
+    session: &Session,
     target: &Target,
     filter: &str,
     subscribed: Subscribed,
-) -> Result<(), BrokerError> {
+) -> impl Future<Output = Result<Subscription, BrokerError>> + Send + use<> {
     let limits = &hub.settings.limits;
     let Subscribed { options, identifier } = subscribed;
     let share = Share::new(&hub.budget);
     let noted = Arc::new(AtomicBool::new(false));
+    let key = Arc::default();
     let request = SubscribeRequest {
         label: label(&session.client_id, filter),
         filter: target.filter.clone(),
@@ -246,23 +303,27 @@ pub(super) async fn open(
         max_in_flight_bytes: limits.in_flight_bytes_max,
         share: share.clone(),
         not_from: options.no_local.then(|| publisher(&session.client_id).to_string()),
-        ready: session.wake.ready(session.next_key(), noted.clone()),
+        ready: session.wake.ready(&key, noted.clone()),
     };
-    let source = match timeout(SUBSCRIBE_TIME_MAX, hub.broker.subscribe(request)).await {
-        Ok(opened) => opened?,
-        Err(_) => return Err(BrokerError::Timeout),
-    };
-    session.insert(Subscription {
-        filter: filter.into(),
-        topics: target.filter.clone(),
-        source,
-        share,
-        options,
-        identifier,
-        is_shared: target.group.is_some(),
-        noted,
-    });
-    Ok(())
+    let (hub, filter): (_, Arc<str>) = (hub.clone(), filter.into());
+    let (topics, is_shared) = (target.filter.clone(), target.group.is_some());
+    async move {
+        let source = match timeout(SUBSCRIBE_TIME_MAX, hub.broker.subscribe(request)).await {
+            Ok(opened) => opened?,
+            Err(_) => return Err(BrokerError::Timeout),
+        };
+        Ok(Subscription {
+            filter,
+            topics,
+            source,
+            share,
+            options,
+            identifier,
+            is_shared,
+            key,
+            noted,
+        })
+    }
 }
 
 /// What a subscription is called at the broker. No two clients have one in common,
