@@ -29,7 +29,12 @@ async fn mqtt_4_1_0_1_a_kept_session_outlives_a_crash() {
         server.publish("a/4", "in the third life").await;
         let mut client = server.connect(Hello::kept("c", version)).await;
         assert!(client.is_present);
-        assert_eq!(client.take().await, "in the third life");
+        // An acknowledgement of qos 1 may be lost with the crash.
+        let mut text = client.take().await;
+        while ["before the crash", "after the crash"].contains(&&*text) {
+            text = client.take().await;
+        }
+        assert_eq!(text, "in the third life");
         client.ping().await;
     }
 }
@@ -312,6 +317,7 @@ async fn mqtt_4_8_2_a_shared_subscription_outlives_a_crash() {
     let mut one = server.connect(Hello::kept("one", 5)).await;
     assert_eq!(one.take().await, "for one of both");
     one.disconnect(Some(0)).await;
+    server.has_sessions(1).await;
     server.publish("jobs/2", "for the other").await;
     server.crash();
     let mut two = server.connect(Hello::kept("two", 5)).await;

@@ -124,6 +124,17 @@ impl Server {
         client.disconnect(None).await;
     }
 
+    /// Waits until so many sessions are kept.
+    async fn has_sessions(&self, count: usize) {
+        let records = self.running().broker.records().unwrap();
+        within("the sessions", async {
+            while records.load(2, b"").await.unwrap().len() != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
     /// Waits until nothing of a session is left: neither records nor subscriptions.
     async fn is_empty(&self) {
         let records = self.running().broker.records().unwrap();
