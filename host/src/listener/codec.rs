@@ -370,7 +370,7 @@ mod tests {
                 id: "1".into(),
                 source: "urn:x".into(),
                 kind: "k".into(),
-                data: vec![0, 255].repeat(100).into(),
+                data: [0, 255].repeat(100).into(),
                 content_type: Some("text/plain".into()),
                 attributes: vec![pair("a", "1"), pair("a", "zwei \u{1F980}"), pair("", "")],
                 ordering_key: Some(String::new()),

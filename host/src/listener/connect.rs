@@ -199,7 +199,7 @@ fn session_of(
     let is_new = found.is_none();
     let mut session = found.unwrap_or_else(|| Box::new(Session::new(claim.client_id.clone())));
     if let (Some(archive), true) = (&hub.archive, is_new && expiry > 0) {
-        session.kept = Some(Kept::new(archive, claim.client_id.clone()));
+        session.kept = Some(Box::new(Kept::new(archive, claim.client_id.clone())));
     }
     if let Some(kept) = &mut session.kept {
         let noted = kept.connected(expiry, connect.will.clone());

@@ -139,17 +139,13 @@ impl Hub {
     pub(super) fn publish(&self, outgoing: Outgoing) -> Publishing {
         let broker = self.broker.clone();
         let Outgoing { topic, event, qos, from, records, retained } = outgoing;
+        if records.is_empty() && (qos == Qos::AtMostOnce || retained.is_kept()) {
+            // The way of nearly all, with as little as can be.
+            return Box::pin(async move { broker.publish(&topic, event, qos, Some(&from)).await });
+        }
         Box::pin(async move {
-            let publishing = async {
-                match records.is_empty() {
-                    true => broker.publish(&topic, event, qos, Some(&from)).await,
-                    false => broker.publish_noting(&topic, event, qos, Some(&from), records).await,
-                }
-            };
-            if qos == Qos::AtMostOnce || retained.is_kept() {
-                return publishing.await;
-            }
-            let (published, kept) = tokio::join!(publishing, retained.kept());
+            let published = broker.publish_noting(&topic, event, qos, Some(&from), records);
+            let (published, kept) = tokio::join!(published, retained.kept());
             published.and(kept)
         })
     }

@@ -104,8 +104,8 @@ impl Client {
 
     fn send(&mut self, incoming: Incoming, key: usize, subscription: &Arc<Subscription>) {
         let mut identifiers = Vec::new();
-        let is_wanted = self.session.choose(key, &incoming.topic, &mut identifiers)
-            && self.rights.may_receive(&incoming.topic);
+        let is_chosen = self.session.choose(key, &incoming.topic, &mut identifiers);
+        let may_receive = self.rights.may_receive(&incoming.topic);
         let size = incoming.event.size();
         let qos = incoming.qos;
         let retain = subscription.options.retain_as_published
@@ -123,8 +123,14 @@ impl Client {
         if qos == Qos::AtMostOnce {
             subscription.share.remove(size);
         }
-        let expected = self.session.take_expected(key, message.number);
-        match is_wanted || expected.is_some() {
+        let mut expected = self.session.take_expected(key, message.number);
+        let may_send = may_receive && qos == Qos::EffectivelyOnce;
+        if let Some(id) = expected.take_if(|_| !may_send) {
+            // Under that identifier nothing more comes.
+            self.session.release(id);
+            self.write_pubrel(id);
+        }
+        match may_receive && is_chosen || expected.is_some() {
             true => self.send_message(message, qos, expected),
             false => message.settle(),
         }

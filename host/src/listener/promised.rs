@@ -7,9 +7,12 @@ use futures_util::stream::{FuturesOrdered, Stream};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// What waits, in the order in which it is to be done.
+/// What waits, in the order in which it is to be done. Most clients never have
+/// anything here.
 #[derive(Default)]
-pub(super) struct Promised(FuturesOrdered<Pin<Box<dyn Future<Output = Option<Next>> + Send>>>);
+pub(super) struct Promised(Option<Box<FuturesOrdered<Waiting>>>);
+
+type Waiting = Pin<Box<dyn Future<Output = Option<Next>> + Send>>;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +28,7 @@ pub(super) enum Next {
 impl Promised {
     /// How much waits.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.0.as_ref().map_or(0, |waiting| waiting.len())
     }
 }
 
@@ -33,11 +36,11 @@ impl Client {
     /// Does something once a promise is kept, and all that was to be done before it.
     /// Where the disk fails it waits until that is over.
     pub(super) fn await_promise(&mut self, promise: Promise, next: Next) {
-        if promise.is_kept() && self.promised.0.is_empty() {
+        if promise.is_kept() && self.promised.len() == 0 {
             self.go_on(next);
             return;
         }
-        self.promised.0.push_back(Box::pin(async move {
+        self.promised.0.get_or_insert_default().push_back(Box::pin(async move {
             // At the end of the server nothing more is said.
             promise.kept_at_last().await.ok().map(|()| next)
         }));
@@ -46,7 +49,9 @@ impl Client {
     /// Does what can be done. Says whether something was.
     pub(super) fn poll_promised(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progressed = false;
-        while let Poll::Ready(Some(next)) = Pin::new(&mut self.promised.0).poll_next(cx) {
+        while let Some(waiting) = &mut self.promised.0
+            && let Poll::Ready(Some(next)) = Pin::new(&mut **waiting).poll_next(cx)
+        {
             if let Some(next) = next {
                 self.go_on(next);
             }

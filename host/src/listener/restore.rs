@@ -237,7 +237,7 @@ async fn restore_session(hub: &Arc<Hub>, archive: &Arc<Archive>, mut found: Foun
     let client_id = found.header.client_id.clone();
     let left = found.left(hub);
     let mut session = Box::new(Session::new(client_id.clone()));
-    session.kept = Some(Kept::restored(archive, found.number, found.header.clone()));
+    session.kept = Some(Box::new(Kept::restored(archive, found.number, found.header.clone())));
     for (filter, subscribed) in &found.subscriptions {
         if let Err(error) = open_again(hub, &mut session, filter, *subscribed).await {
             tracing::warn!(%client_id, filter, %error, "an MQTT session ends: its subscription cannot be opened");

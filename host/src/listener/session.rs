@@ -37,12 +37,16 @@ pub(super) struct Session {
     /// Received at qos 2 and not released.
     pub(super) unreleased: Unreleased,
     /// What outlives the process.
-    pub(super) kept: Option<Kept>,
-    /// Sent at qos 2 by a process before, and expected from the broker again: the
-    /// packet identifiers, by subscription and number of the event.
-    expected: HashMap<(usize, u64), u16>,
-    /// The packet identifiers of these.
-    expected_ids: HashSet<u16>,
+    pub(super) kept: Option<Box<Kept>>,
+    expected: Option<Box<Expected>>,
+}
+
+/// What was sent at qos 2 by a process before, and is expected from the broker again.
+#[derive(Default)]
+struct Expected {
+    /// The packet identifiers, by subscription and number of the event.
+    by_event: HashMap<(usize, u64), u16>,
+    ids: HashSet<u16>,
 }
 
 /// The packet identifiers of what was received at qos 2 and not released.
@@ -175,8 +179,7 @@ impl Session {
             backlog: VecDeque::new(),
             unreleased: Unreleased::default(),
             kept: None,
-            expected: HashMap::new(),
-            expected_ids: HashSet::new(),
+            expected: None,
         }
     }
 
@@ -185,7 +188,8 @@ impl Session {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
             let id = self.last_id;
-            if !self.in_flight.contains_key(&id) && !self.expected_ids.contains(&id) {
+            let is_expected = self.expected.as_ref().is_some_and(|it| it.ids.contains(&id));
+            if !self.in_flight.contains_key(&id) && !is_expected {
                 return id;
             }
         }
@@ -220,11 +224,7 @@ impl Session {
     pub(super) fn remove(&mut self, filter: &str, parting: Parting) -> Option<Arc<Subscription>> {
         let key = self.by_filter.remove(filter)?;
         self.overlaps.remove(key);
-        let gone: Vec<_> = self.expected.extract_if(|(of, _), _| *of == key).collect();
-        for (_, id) in gone {
-            self.expected_ids.remove(&id);
-            self.release(id);
-        }
+        self.give_up_expected(|of, _| of == key);
         let subscription = self.subscriptions.try_remove(key)?;
         subscription.end(parting);
         self.backlog.retain(|backlog| !Arc::ptr_eq(&backlog.subscription, &subscription));
@@ -263,8 +263,9 @@ impl Session {
     pub(super) fn expect(&mut self, id: u16, sent: &Sent) {
         match (self.by_filter.get(&sent.filter), sent.number) {
             (Some(key), Some(number)) if !sent.is_released => {
-                self.expected.insert((*key, number), id);
-                self.expected_ids.insert(id);
+                let expected = self.expected.get_or_insert_default();
+                expected.by_event.insert((*key, number), id);
+                expected.ids.insert(id);
             }
             _ => self.release(id),
         }
@@ -272,34 +273,41 @@ impl Session {
 
     /// The identifier of an event that a process before has sent.
     pub(super) fn take_expected(&mut self, key: usize, number: Option<u64>) -> Option<u16> {
-        if self.expected.is_empty() {
-            return None;
-        }
-        let id = self.expected.remove(&(key, number?))?;
-        self.expected_ids.remove(&id);
+        let expected = self.expected.as_mut()?;
+        let id = expected.by_event.remove(&(key, number?))?;
+        expected.ids.remove(&id);
         Some(id)
     }
 
     /// Looks which events will not come again: their acknowledgement had reached the
     /// broker, so that the client has them, and is only to be told to release them.
     pub(super) fn look_what_is_expected(&mut self) {
-        let subscriptions = &self.subscriptions;
-        let awaits = |key: usize, number: u64| {
-            subscriptions.get(key).is_some_and(|found| found.source.awaits(number))
+        let sources: HashMap<usize, Arc<dyn Source>> = match &self.expected {
+            Some(_) => {
+                self.subscriptions.iter().map(|(key, it)| (key, it.source.clone())).collect()
+            }
+            None => return,
         };
-        let gone: Vec<u16> = self
-            .expected
-            .extract_if(|(key, number), _| !awaits(*key, *number))
-            .map(|(_, id)| id)
-            .collect();
+        self.give_up_expected(|key, number| {
+            !sources.get(&key).is_some_and(|source| source.awaits(number))
+        });
+    }
+
+    fn give_up_expected(&mut self, is_gone: impl Fn(usize, u64) -> bool) {
+        let Some(expected) = &mut self.expected else { return };
+        let gone = expected.by_event.extract_if(|(key, number), _| is_gone(*key, *number));
+        let gone: Vec<u16> = gone.map(|(_, id)| id).collect();
+        expected.ids.retain(|id| !gone.contains(id));
+        if expected.ids.is_empty() {
+            self.expected = None;
+        }
         for id in gone {
-            self.expected_ids.remove(&id);
             self.release(id);
         }
     }
 
     /// The client has what was sent under an identifier.
-    fn release(&mut self, id: u16) {
+    pub(super) fn release(&mut self, id: u16) {
         self.sent += 1;
         let released = InFlight { number: self.sent, stage: Stage::Released, message: None };
         self.in_flight.insert(id, released);
@@ -324,7 +332,8 @@ impl Session {
             return Promise::default();
         };
         let received = self.unreleased.all.iter().copied().collect();
-        let sent = self.in_flight.keys().chain(&self.expected_ids).copied().collect();
+        let expected = self.expected.iter().flat_map(|expected| &expected.ids);
+        let sent = self.in_flight.keys().chain(expected).copied().collect();
         kept.end(filters, received, sent, async {
             if let Some(removed) = removed {
                 removed.await;

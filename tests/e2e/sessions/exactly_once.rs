@@ -189,6 +189,60 @@ async fn mqtt_4_3_3_7_what_was_released_is_released_again_and_not_sent() {
     }
 }
 
+/// In a group the event may go to another client, and so comes to this one as a new one.
+#[tokio::test]
+async fn mqtt_4_8_2_4_in_a_group_an_identifier_is_released_and_the_event_comes_again() {
+    let mut server = Server::start().await;
+    let mut client = server.connect(Hello::kept("c", 5)).await;
+    assert_eq!(client.subscribe("$share/g/t", 2).await, 2);
+    publish(&server, &["job"]).await;
+    let first = client.got().await;
+    server.crash();
+    let mut client = server.connect(Hello::kept("c", 5)).await;
+    client.answered(0x62, first.id).await;
+    let again = client.got().await;
+    assert_eq!((&*again.text, again.dup), ("job", false));
+    assert_ne!(again.id, first.id);
+    client.answer(0x70, first.id).await;
+    client.answer(0x50, again.id).await;
+    client.answered(0x62, again.id).await;
+    client.answer(0x70, again.id).await;
+    client.ping().await;
+    client.disconnect(Some(0)).await;
+    server.is_empty().await;
+}
+
+/// What was on its way when its subscription ended, or its time was over, is not sent
+/// again, and its identifier is released.
+#[tokio::test]
+async fn mqtt_4_3_3_what_does_not_come_again_is_released() {
+    let mut server = Server::start().await;
+    let mut client = server.connect(Hello::kept("c", 5)).await;
+    client.subscribe("t", 2).await;
+    client.subscribe("u", 2).await;
+    let mut publisher = server.visitor().await;
+    publisher.publish_with(4, 1, "t", "expires", &[2, 0, 0, 0, 10]).await;
+    publisher.answered(0x50, 1).await;
+    publisher.publish(4, 2, "u", "unsubscribed").await;
+    publisher.answered(0x50, 2).await;
+    let before = [client.got().await.id, client.got().await.id];
+    client.unsubscribe("u").await;
+    server.pass(11);
+    server.crash();
+    let mut client = server.connect(Hello::kept("c", 5)).await;
+    assert!(client.is_present);
+    let mut released = Vec::new();
+    for _ in before {
+        let body = client.expect(0x62).await;
+        let id = u16::from_be_bytes([body[0], body[1]]);
+        client.answer(0x70, id).await;
+        released.push(id);
+    }
+    released.sort_unstable();
+    assert_eq!(released, before);
+    client.ping().await;
+}
+
 /// A client that keeps what MQTT asks it to keep: what it has received and was not
 /// released. It hands on each event when it is new.
 struct Keeper {
