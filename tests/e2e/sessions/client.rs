@@ -64,6 +64,14 @@ fn packet(header: u8, body: &[u8]) -> Vec<u8> {
 
 impl Client {
     pub(crate) async fn connect(port: u16, hello: Hello<'_>) -> Self {
+        match Self::try_connect(port, hello).await {
+            Ok(client) => client,
+            Err(reason) => panic!("refused: {reason:x}"),
+        }
+    }
+
+    /// Connects, or says why the server refuses.
+    pub(crate) async fn try_connect(port: u16, hello: Hello<'_>) -> Result<Self, u8> {
         let Hello { id, version, clean, expiry, will, retains_will } = hello;
         let is_v5 = version == 5;
         let retains = u8::from(retains_will) << 5;
@@ -86,9 +94,8 @@ impl Client {
         let mut client = Self { stream, version, is_present: false };
         client.send(&packet(0x10, &body)).await;
         let connack = client.expect(0x20).await;
-        assert_eq!(connack[1], 0, "refused: {connack:?}");
         client.is_present = connack[0] == 1;
-        client
+        if connack[1] == 0 { Ok(client) } else { Err(connack[1]) }
     }
 
     fn is_v5(&self) -> bool {
@@ -134,11 +141,12 @@ impl Client {
         *self.expect(0x90).await.last().unwrap()
     }
 
-    pub(crate) async fn unsubscribe(&mut self, filter: &str) {
+    /// Unsubscribes, and returns the reason, which MQTT 3.1.1 does not have.
+    pub(crate) async fn unsubscribe(&mut self, filter: &str) -> u8 {
         let properties: &[u8] = if self.is_v5() { &[0] } else { &[] };
         let body = [&[0, 9], properties, &text(filter)].concat();
         self.send(&packet(0xa2, &body)).await;
-        self.expect(0xb0).await;
+        *self.expect(0xb0).await.last().unwrap()
     }
 
     /// Sends a PUBLISH. `flags`: 8 for DUP, 1 for RETAIN, and the qos twice.

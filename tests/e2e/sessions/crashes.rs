@@ -1,6 +1,7 @@
 //! Sessions over crashes and restarts.
 
 use super::{Client, Hello, Server};
+use testkit::sqlite_disk::{Fault, SqliteDisk};
 
 #[tokio::test]
 async fn mqtt_4_1_0_1_a_kept_session_outlives_a_crash() {
@@ -381,4 +382,51 @@ async fn records_that_cannot_be_read_cost_nobody_else_anything() {
         server.connect(Hello::kept(id, 5)).await.disconnect(Some(0)).await;
     }
     server.is_empty().await;
+}
+
+/// What cannot be kept is not said to be, and nothing else is lost by that.
+#[tokio::test]
+async fn mqtt_3_9_3_on_a_disk_that_is_full_clients_get_their_reason_codes() {
+    let disk = SqliteDisk::new();
+    let mut server = Server::on(Some(disk));
+    let mut client = server.connect(Hello::kept("c", 5)).await;
+    assert_eq!(client.subscribe("a", 1).await, 1);
+    assert_eq!(client.subscribe("b", 1).await, 1);
+    let mut passing = server.visitor().await;
+    disk.fail(Fault::Full, 0);
+    assert_eq!(client.subscribe("c", 1).await, 0x80);
+    assert_eq!(client.subscribe("a", 0x29).await, 0x80);
+    assert_eq!(client.unsubscribe("b").await, 0x80);
+    client.publish(3, 5, "r", "retained").await;
+    assert_eq!(client.answered(0x40, 5).await, 0x80);
+    client.publish(4, 6, "a", "event").await;
+    assert_eq!(client.answered(0x50, 6).await, 0x80);
+    let running = server.running();
+    let refused = Client::try_connect(running.port, Hello::kept("d", 5)).await;
+    assert_eq!(refused.err(), Some(0x89));
+    // Who needs nothing of the disk notices nothing.
+    passing.subscribe("e", 0).await;
+    passing.publish(0, 0, "e", "still here").await;
+    assert_eq!(passing.take().await, "still here");
+    disk.heal();
+    // What was noted meanwhile is kept as soon as that can be.
+    assert_eq!(client.subscribe("f", 1).await, 1);
+    client.publish(4, 6, "a", "event").await;
+    assert_eq!(client.answered(0x50, 6).await, 0);
+    assert_eq!(client.take().await, "event");
+    server.disk = None;
+    server.crash();
+    let mut client = server.connect(Hello::kept("c", 5)).await;
+    assert!(client.is_present);
+    for topic in ["b", "c"] {
+        server.publish(topic, "for nobody").await;
+    }
+    server.publish("f", "the last one").await;
+    let mut text = client.take().await;
+    if text == "event" {
+        text = client.take().await;
+    }
+    assert_eq!(text, "the last one");
+    assert_eq!(client.subscribe("r", 0).await, 0);
+    assert_eq!(client.take().await, "retained");
 }

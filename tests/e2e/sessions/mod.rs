@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
+use testkit::sqlite_disk::SqliteDisk;
 use testkit::within;
 use wasi_pubsub::backends::disk::{self, DiskStorage};
 use wasi_pubsub::broker::driver::Connection;
@@ -28,6 +29,7 @@ struct Server {
     /// In seconds.
     clock: Arc<AtomicU64>,
     settings: Settings,
+    disk: Option<&'static SqliteDisk>,
     running: Option<Running>,
 }
 
@@ -40,10 +42,10 @@ struct Running {
 
 impl Server {
     async fn start() -> Self {
-        Self::with(|_| {}).await
+        Self::on(None)
     }
 
-    async fn with(set: impl FnOnce(&mut Settings)) -> Self {
+    fn on(disk: Option<&'static SqliteDisk>) -> Self {
         let clock = Arc::new(AtomicU64::new(1_700_000_000));
         let mut settings = Settings::default();
         let told = clock.clone();
@@ -51,9 +53,8 @@ impl Server {
             SystemTime::UNIX_EPOCH + Duration::from_secs(told.load(Ordering::SeqCst))
         }));
         settings.sys_interval = None;
-        set(&mut settings);
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Self { folder, life: 0, clock, settings, running: None };
+        let mut server = Self { folder, life: 0, clock, settings, disk, running: None };
         server.begin();
         server
     }
@@ -63,7 +64,9 @@ impl Server {
     }
 
     fn begin(&mut self) {
-        let storage = DiskStorage::open(self.store(), &disk::Options::default()).unwrap();
+        let vfs = self.disk.map(|disk| disk.name().to_owned());
+        let options = disk::Options { vfs, ..disk::Options::default() };
+        let storage = DiskStorage::open(self.store(), &options).unwrap();
         let broker = BuiltIn::open(Arc::new(storage), builtin::Settings::default()).unwrap();
         let unique = u64::from(self.life);
         let listener = Listener::new(broker.clone(), self.settings.clone(), unique);
