@@ -160,6 +160,7 @@ async fn commands_reach_the_host_without_further_flags(scene: Scene) {
 
 async fn a_queue_is_shared_by_clients_and_components(scene: Scene) {
     const EVENTS: usize = 400;
+    const PUBLISHERS: usize = 8;
     scene.write(&receiver(
         "listen = [\"mqtt://127.0.0.1:0\"]\nqueue = \"jobs/#\"\ngroup = \"workers\"\n\
          max_in_flight = 1\ndelivery = \"push\"",
@@ -168,13 +169,20 @@ async fn a_queue_is_shared_by_clients_and_components(scene: Scene) {
     let port = port(&host, "mqtt");
     let shared = ["-t", "$share/workers/jobs/#", "-q", "1"];
     let mut subscriber = Subscriber::start(port, &shared).await;
-    // All at once, so that the component with its one event at a time is behind.
-    let lines: String = (0..EVENTS).map(|number| format!("job {number};\n")).collect();
-    let jobs = scene.folder().join("jobs");
-    std::fs::write(&jobs, lines).unwrap();
-    let mut command = client("mosquitto_pub", port, &["-t", "jobs/a", "-l", "-q", "1"]);
-    command.stdin(std::fs::File::open(jobs).unwrap());
-    assert!(within("mosquitto_pub", command.status()).await.unwrap().success());
+    // Many at once, so that the component with its one event at a time is behind.
+    let mut publishers = Vec::new();
+    for first in (0..EVENTS).step_by(EVENTS / PUBLISHERS) {
+        let numbers = first..first + EVENTS / PUBLISHERS;
+        let lines: String = numbers.map(|number| format!("job {number};\n")).collect();
+        let jobs = scene.folder().join(format!("jobs {first}"));
+        std::fs::write(&jobs, lines).unwrap();
+        let mut command = client("mosquitto_pub", port, &["-t", "jobs/a", "-l", "-q", "1"]);
+        command.stdin(std::fs::File::open(jobs).unwrap());
+        publishers.push(command.spawn().unwrap());
+    }
+    for mut publisher in publishers {
+        assert!(within("mosquitto_pub", publisher.wait()).await.unwrap().success());
+    }
     let own = |lines: &Lines| lines.count(Out, "received");
     let is_job = |line: &String| line.starts_with("jobs/a");
     let mut of_client = Vec::new();

@@ -12,7 +12,7 @@ const APPLICATION_ID: i64 = 0x7770_7562;
 
 /// How each format is made from the one before. What comes first makes the first
 /// one, of nothing. A step that was released never changes.
-const STEPS: &[&str] = &[include_str!("version_1.sql")];
+const STEPS: &[&str] = &[include_str!("version_1.sql"), include_str!("version_2.sql")];
 
 /// Larger pages than usual: fewer of them for events of some kilobytes.
 pub(super) const PAGE_BYTES: u32 = 8192;

@@ -1,5 +1,6 @@
 //! The thread that writes: one transaction for all that has gathered.
 
+use super::aside;
 use super::error::failed;
 use super::gather::Gather;
 use super::lock::LockFile;
@@ -193,6 +194,9 @@ fn write_events(
             insert(&mut statement, *number, id, publication)?;
             let event = (*number, publication.time);
             topics.add(id, &publication.topic, event, publication.size);
+        }
+        for change in &publication.records {
+            aside::put(connection, change)?;
         }
         if let Some((hash, until)) = publication.once {
             once += 1;

@@ -17,6 +17,8 @@ pub(in crate::builtin) struct Member {
     pub(in crate::builtin) group_max_in_flight: Option<usize>,
     pub(in crate::builtin) backlog_bound: Option<Arc<BacklogBound>>,
     pub(in crate::builtin) not_from: Option<String>,
+    /// Whether nothing outlives it that is its own.
+    pub(in crate::builtin) is_temporary: bool,
     pub(in crate::builtin) ready: Ready,
     pub(in crate::builtin) share: Arc<Share>,
     pub(in crate::builtin) dropped: AtomicU64,
@@ -51,6 +53,7 @@ impl Member {
             group_max_in_flight: request.group_max_in_flight,
             backlog_bound: request.backlog_bound,
             not_from: request.not_from,
+            is_temporary: request.is_temporary,
             ready: request.ready,
             share: request.share,
             dropped: AtomicU64::new(0),

@@ -41,6 +41,9 @@ pub(super) struct Queue {
     pub(super) used: Mutex<SystemTime>,
     /// Whether there was a subscriber in this process.
     was_used: AtomicBool,
+    /// Whether it is kept for one that has gone to come again, or may come: a group is
+    /// not over with its last member then.
+    stays: AtomicBool,
     event_filter: RwLock<Option<Arc<EventFilter>>>,
     settings: Arc<Settings>,
     storage: Arc<dyn Storage>,
@@ -105,6 +108,7 @@ impl Queue {
             is_durable: AtomicBool::new(parts.is_durable),
             used: Mutex::new(parts.created),
             was_used: AtomicBool::new(false),
+            stays: AtomicBool::new(parts.is_durable),
             event_filter: RwLock::new(parts.event_filter.map(Arc::new)),
             settings,
             storage,
@@ -154,9 +158,23 @@ impl Queue {
     /// Lets a member take events. Nothing is fetched for it yet.
     pub(super) fn join(&self, member: Arc<Member>) {
         let is_first = !self.was_used.swap(true, Ordering::Relaxed);
+        if !member.is_temporary {
+            self.stays.store(false, Ordering::Relaxed);
+        }
         let mut state = self.state.lock();
         state.set_bound(member.backlog_bound.as_ref(), is_first);
         state.join(member);
+    }
+
+    /// A member goes that comes again.
+    pub(super) fn await_another(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is over once nobody takes from it.
+    pub(super) fn ends_with_members(&self) -> bool {
+        let stays = self.stays.load(Ordering::Relaxed);
+        self.group.is_none() || !self.is_durable() || !stays
     }
 
     /// Whether there was a subscriber in this process.

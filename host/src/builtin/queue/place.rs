@@ -61,6 +61,12 @@ impl Queue {
         self.state.lock().position(durable)
     }
 
+    /// Whether an event is still to be handed out, or was and is not acknowledged.
+    pub(in crate::builtin) fn awaits(&self, number: u64, durable: u64) -> bool {
+        let position = self.position(durable);
+        number >= position.next || position.open.iter().any(|(open, _)| *open == number)
+    }
+
     /// Whether an event of another queue is one that this one wants, as far as can be
     /// seen: not who published it.
     pub(in crate::builtin) fn wants(&self, entry: &Entry) -> bool {
