@@ -367,7 +367,9 @@ impl Client {
                 will = None;
             }
         }
-        self.end_publishing(expiry > 0).await;
+        // What comes after the end finds out from the disk.
+        let goes_on = expiry > 0 && !matches!(end, End::ShutDown);
+        self.end_publishing(goes_on).await;
         let mut wire = self.wire;
         match end {
             End::TakenOver { ends, reply } => {
