@@ -109,6 +109,12 @@ pub trait Connection: Send + Sync + 'static {
         }
     }
 
+    /// The highest number that an event has got so far, where the broker numbers them:
+    /// what is published from now on has a higher one.
+    fn last_number(&self) -> Option<u64> {
+        None
+    }
+
     /// What those who serve the broker's clients can keep with it; `None` where it
     /// keeps nothing beyond the process.
     fn records(&self) -> Option<Arc<dyn Records>> {

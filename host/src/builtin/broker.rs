@@ -159,6 +159,10 @@ impl Connection for BuiltIn {
         self.shared.publish(brought).await
     }
 
+    fn last_number(&self) -> Option<u64> {
+        Some(self.shared.storage.last_number())
+    }
+
     fn records(&self) -> Option<Arc<dyn Records>> {
         self.shared.storage.records()
     }

@@ -91,7 +91,8 @@ impl Source for QueueSource {
     }
 
     fn stop(&self) {
-        if !self.member.is_temporary && !self.removed.load(Ordering::Acquire) {
+        let (member, is_removed) = (&self.member, self.removed.load(Ordering::Acquire));
+        if !member.is_temporary && !is_removed && !member.stopped.load(Ordering::Relaxed) {
             self.queue.await_another();
         }
         let goes_on = self.queue.is_durable() || self.replaced.load(Ordering::Acquire);

@@ -48,6 +48,8 @@ pub(super) struct Header {
 pub(super) struct Subscribed {
     pub(super) options: Options,
     pub(super) identifier: Option<u32>,
+    /// It has not got events with lower numbers, as far as that is known.
+    pub(super) since: Option<u64>,
 }
 
 /// What was sent at qos 2 under an identifier.
@@ -319,6 +321,7 @@ impl Subscribed {
             Retained::Never => 2,
         });
         writer.option(self.identifier, |writer, number| writer.number(number.into()));
+        writer.option(self.since, Writer::number);
         writer.0
     }
 
@@ -336,7 +339,8 @@ impl Subscribed {
             },
         };
         let identifier = reader.option(Reader::short)?;
-        reader.end(Self { options, identifier })
+        let since = reader.option(Reader::number)?;
+        reader.end(Self { options, identifier, since })
     }
 }
 
@@ -408,7 +412,7 @@ mod tests {
             retain_as_published: true,
             retained: Retained::Never,
         };
-        Subscribed { options, identifier: Some(268_435_455) }
+        Subscribed { options, identifier: Some(268_435_455), since: Some(1 << 50) }
     }
 
     fn sent() -> Sent {
@@ -428,7 +432,7 @@ mod tests {
             let after = Header::from_bytes(&header.to_bytes()).unwrap();
             assert_eq!(format!("{header:?}"), format!("{after:?}"));
         }
-        for before in [subscribed(), Subscribed { identifier: None, ..subscribed() }] {
+        for before in [subscribed(), Subscribed { identifier: None, since: None, ..subscribed() }] {
             assert_eq!(Subscribed::from_bytes(&before.to_bytes()).unwrap(), before);
         }
         for before in [sent(), Sent { number: None, is_released: false, ..sent() }] {

@@ -113,7 +113,8 @@ impl Client {
 
     fn send(&mut self, incoming: Incoming, key: usize, subscription: &Arc<Subscription>) {
         let mut identifiers = Vec::new();
-        let is_chosen = self.session.choose(key, &incoming.topic, &mut identifiers);
+        let event = (&incoming.topic, incoming.number);
+        let is_chosen = self.session.choose(key, event, &mut identifiers);
         let may_receive = self.rights.may_receive(&incoming.topic);
         let size = incoming.event.size();
         let qos = incoming.qos;

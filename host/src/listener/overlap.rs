@@ -22,9 +22,8 @@ struct Place {
     number: u64,
     /// Subscriptions with topics in common.
     others: Vec<usize>,
-    /// How many of its next events may be older than a subscription that goes before
-    /// it, which has not got them.
-    older: usize,
+    /// It has not got events with lower numbers: they are older.
+    since: u64,
 }
 
 impl Overlaps {
@@ -39,7 +38,8 @@ impl Overlaps {
             return;
         }
         self.last += 1;
-        let mut place = Place { number: self.last, others: Vec::new(), older: 0 };
+        let since = subscription.since;
+        let mut place = Place { number: self.last, others: Vec::new(), since };
         for (other_key, other) in all.iter().filter(|(_, other)| !other.is_shared) {
             if !other.topics.overlaps(&subscription.topics) {
                 continue;
@@ -47,9 +47,6 @@ impl Overlaps {
             place.others.push(other_key);
             if let Some(other_place) = self.places.get_mut(&other_key) {
                 other_place.others.push(key);
-                if subscription.options.qos > other.options.qos {
-                    other_place.older = other_place.older.max(other.source.queued());
-                }
             }
         }
         self.places.insert(key, place);
@@ -72,31 +69,32 @@ impl Overlaps {
 }
 
 impl Session {
-    /// Whether a subscription is the one to deliver its next event, which is of this
-    /// topic, and the identifiers to say with it.
-    pub(super) fn choose(&mut self, key: usize, topic: &Topic, identifiers: &mut Vec<u32>) -> bool {
+    /// Whether a subscription is the one to deliver an event of this topic and number,
+    /// and the identifiers to say with it.
+    pub(super) fn choose(
+        &self,
+        key: usize,
+        (topic, number): (&Topic, Option<u64>),
+        identifiers: &mut Vec<u32>,
+    ) -> bool {
         let Some(own) = self.subscriptions.get(key) else { return true };
         identifiers.extend(own.identifier);
-        let places = &mut self.overlaps.places;
-        let Some(place) = places.get_mut(&key).filter(|place| !place.others.is_empty()) else {
-            return true;
-        };
-        let may_be_older = place.older > 0;
-        place.older = place.older.saturating_sub(1);
-        let (number, mut is_chosen) = (place.number, true);
-        let place = &places[&key];
+        let places = &self.overlaps.places;
+        let Some(place) = places.get(&key) else { return true };
+        let mut is_chosen = true;
         for other_key in &place.others {
             let Some(other) = self.subscriptions.get(*other_key) else { continue };
             if !other.topics.matches(topic) {
                 continue;
             }
             identifiers.extend(other.identifier);
-            let other_number = places.get(other_key).map_or(u64::MAX, |other| other.number);
+            let Some(other_place) = places.get(other_key) else { continue };
             let goes_before = other.options.qos > own.options.qos
-                || other.options.qos == own.options.qos && other_number < number;
+                || other.options.qos == own.options.qos && other_place.number < place.number;
             // One without the client's own events may not have got this one.
-            let has_it = !other.options.no_local || own.options.no_local;
-            is_chosen &= !(goes_before && has_it) || may_be_older;
+            let has_it = (!other.options.no_local || own.options.no_local)
+                && number.is_none_or(|number| number >= other_place.since);
+            is_chosen &= !(goes_before && has_it);
         }
         is_chosen
     }

@@ -31,6 +31,7 @@ const UNREAD: Subscribed = Subscribed {
         retained: Retained::Never,
     },
     identifier: None,
+    since: None,
 };
 
 /// A session as its records have it.

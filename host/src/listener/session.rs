@@ -1,7 +1,7 @@
 //! What belongs to a client over all its connections.
 
 use super::archive::Promise;
-use super::codec::Sent;
+use super::codec::{Sent, Subscribed};
 use super::figures::{Counted, Counters};
 use super::kept::Kept;
 use super::overlap::Overlaps;
@@ -86,6 +86,8 @@ pub(super) struct Subscription {
     pub(super) share: Arc<Share>,
     pub(super) options: Options,
     pub(super) identifier: Option<u32>,
+    /// It has not got events with lower numbers.
+    pub(super) since: u64,
     pub(super) is_shared: bool,
     /// Its key, once it is in the session.
     pub(super) key: Arc<OnceLock<usize>>,
@@ -387,6 +389,12 @@ pub(super) fn begin<T: Send + 'static>(
 }
 
 impl Subscription {
+    /// What is kept of it.
+    pub(super) fn record(&self) -> (&str, Subscribed) {
+        let (options, identifier, since) = (self.options, self.identifier, Some(self.since));
+        (&self.filter, Subscribed { options, identifier, since })
+    }
+
     /// Waits until the broker has taken note of its end.
     pub(super) async fn parted(self: Arc<Self>) {
         self.source.parted().await;

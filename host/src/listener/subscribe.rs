@@ -55,7 +55,8 @@ impl Client {
         // nobody's.
         let kept = self.session.kept.as_ref().map(|kept| {
             kept.subscribed(all().map(|(wanted, _)| {
-                (&*wanted.filter, Subscribed { options: wanted.options, identifier })
+                let since = self.session.find(&wanted.filter).map(|before| before.since);
+                (&*wanted.filter, Subscribed { options: wanted.options, identifier, since })
             }))
         });
         let is_kept = is_kept(kept.unwrap_or_default()).await;
@@ -77,6 +78,7 @@ impl Client {
                 Err(reason) => reason,
             });
         }
+        self.note_opened(&wanted);
         self.forget_failed(&wanted, &reasons);
         encode::suback(self.protocol, id, &reasons, &mut self.wire.out);
         Ok(())
@@ -106,6 +108,13 @@ impl Client {
         Ok(Ok(target))
     }
 
+    /// Notes from where on there are events, which nobody has to wait for.
+    fn note_opened(&self, wanted: &[Wanted]) {
+        let Some(kept) = &self.session.kept else { return };
+        let found = wanted.iter().filter_map(|wanted| self.session.find(&wanted.filter));
+        kept.subscribed(found.map(|found| found.record()));
+    }
+
     /// What failed is not to be there after a restart.
     fn forget_failed(&self, wanted: &[Wanted], reasons: &[Reason]) {
         let Some(kept) = &self.session.kept else { return };
@@ -133,6 +142,7 @@ impl Client {
             let Ok(target) = granted else { continue };
             let before = self.session.find(&wanted.filter);
             let is_new = before.is_none();
+            let since = before.map(|before| before.since);
             let is_open = before.is_some_and(|before| goes_on(before, wanted));
             if !seen.insert(&*wanted.filter) || is_open {
                 continue;
@@ -140,7 +150,7 @@ impl Client {
             if !is_new {
                 self.session.remove(&wanted.filter, Parting::Replaced);
             }
-            let subscribed = Subscribed { options: wanted.options, identifier };
+            let subscribed = Subscribed { options: wanted.options, identifier, since };
             let open = open(&self.hub, &self.session, target, &wanted.filter, subscribed);
             opening.push(async move { (index, Opened { is_new, result: open.await }) });
         }
@@ -172,7 +182,7 @@ impl Client {
             (None, _) => {
                 // It occurs twice in one packet, and differs.
                 self.session.remove(&wanted.filter, Parting::Replaced);
-                let subscribed = Subscribed { options: wanted.options, identifier };
+                let subscribed = Subscribed { options: wanted.options, identifier, since: None };
                 let open = open(&self.hub, &self.session, target, &wanted.filter, subscribed);
                 Opened { is_new: false, result: open.await }
             }
@@ -199,6 +209,7 @@ impl Client {
             share: before.share.clone(),
             options: wanted.options,
             identifier,
+            since: before.since,
             is_shared: before.is_shared,
             key: before.key.clone(),
             noted: before.noted.clone(),
@@ -297,7 +308,7 @@ pub(super) fn open(
     subscribed: Subscribed,
 ) -> impl Future<Output = Result<Subscription, BrokerError>> + Send + use<> {
     let limits = &hub.settings.limits;
-    let Subscribed { options, identifier } = subscribed;
+    let Subscribed { options, identifier, since } = subscribed;
     let share = Share::new(&hub.budget);
     let noted = Arc::new(AtomicBool::new(false));
     let key = Arc::default();
@@ -335,6 +346,8 @@ pub(super) fn open(
             share,
             options,
             identifier,
+            // What was published meanwhile may come in two ways, and is not lost.
+            since: since.or_else(|| Some(hub.broker.last_number()? + 1)).unwrap_or(0),
             is_shared,
             key,
             noted,

@@ -16,12 +16,22 @@ pub(crate) struct Hello<'a> {
     /// Topic, payload and delay in seconds; at qos 1.
     pub(crate) will: Option<(&'a str, &'a str, u32)>,
     pub(crate) retains_will: bool,
+    /// How much may be on the way to it, of MQTT 5.
+    pub(crate) receive_max: u16,
 }
 
 impl<'a> Hello<'a> {
     /// A client whose session is kept for an hour.
     pub(crate) fn kept(id: &'a str, version: u8) -> Self {
-        Self { id, version, clean: false, expiry: 3600, will: None, retains_will: false }
+        Self {
+            id,
+            version,
+            clean: false,
+            expiry: 3600,
+            will: None,
+            retains_will: false,
+            receive_max: 100,
+        }
     }
 }
 
@@ -72,15 +82,17 @@ impl Client {
 
     /// Connects, or says why the server refuses.
     pub(crate) async fn try_connect(port: u16, hello: Hello<'_>) -> Result<Self, u8> {
-        let Hello { id, version, clean, expiry, will, retains_will } = hello;
+        let Hello { id, version, clean, expiry, will, retains_will, receive_max } = hello;
         let is_v5 = version == 5;
         let retains = u8::from(retains_will) << 5;
         let will_flags = if will.is_some() { 0x04 | 0x08 | retains } else { 0 };
         let mut body = text("MQTT");
         body.extend([version, u8::from(clean) << 1 | will_flags, 0, 0]);
         if is_v5 {
-            body.extend([5, 17]);
+            body.extend([8, 17]);
             body.extend(expiry.to_be_bytes());
+            body.push(33);
+            body.extend(receive_max.to_be_bytes());
         }
         body.extend(text(id));
         if let Some((topic, payload, delay)) = will {

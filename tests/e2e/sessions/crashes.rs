@@ -302,6 +302,32 @@ async fn mqtt_3_1_2_8_a_crash_leaves_the_will_to_be_sent() {
     watcher.ping().await;
 }
 
+/// Of two subscriptions that want an event one delivers it, if it has it: the younger
+/// one has not got what is older.
+#[tokio::test]
+async fn mqtt_3_3_4_overlapping_subscriptions_lose_nothing_over_a_crash() {
+    let mut server = Server::start().await;
+    let slow = Hello { receive_max: 1, ..Hello::kept("c", 5) };
+    let mut client = server.connect(slow).await;
+    client.subscribe("a/#", 1).await;
+    for text in ["1", "2", "3"] {
+        server.publish("a/b", text).await;
+    }
+    assert_eq!(client.got().await.text, "1");
+    assert_eq!(client.subscribe("a/b", 2).await, 2);
+    server.publish("a/b", "4").await;
+    server.publish("a/c", "5").await;
+    server.crash();
+    let mut client = server.connect(Hello::kept("c", 5)).await;
+    let mut found = Vec::new();
+    for _ in 0..5 {
+        found.push(client.take().await);
+    }
+    client.ping().await;
+    found.sort_unstable();
+    assert_eq!(found, ["1", "2", "3", "4", "5"]);
+}
+
 /// A shared subscription is that of its group: it stays as long as one of the sessions.
 #[tokio::test]
 async fn mqtt_4_8_2_a_shared_subscription_outlives_a_crash() {

@@ -173,8 +173,7 @@ impl Queue {
 
     /// Whether it is over once nobody takes from it.
     pub(super) fn ends_with_members(&self) -> bool {
-        let stays = self.stays.load(Ordering::Relaxed);
-        self.group.is_none() || !self.is_durable() || !stays
+        self.group.is_none() || !self.stays.load(Ordering::Relaxed)
     }
 
     /// Whether there was a subscriber in this process.
