@@ -7,24 +7,53 @@
 use super::session::{Session, Subscription};
 use crate::broker::Topic;
 use slab::Slab;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// With how many others one is compared event by event. With more it is found out for a
+/// topic who delivers: what they cost, in time and memory, grows with their number, and
+/// not with its square.
+const FEW: usize = 16;
+/// For how many topics that is remembered.
+const TOPICS_MAX: usize = 256;
 
 /// Which subscriptions of a session have topics in common.
 #[derive(Default)]
 pub(super) struct Overlaps {
     places: HashMap<usize, Place>,
     last: u64,
+    by_topic: HashMap<Topic, Matching>,
 }
 
 struct Place {
     /// Younger ones have higher numbers.
     number: u64,
-    /// Subscriptions with topics in common.
-    others: Vec<usize>,
+    /// Subscriptions with topics in common; `None` where there are many, or were.
+    others: Option<Vec<usize>>,
     /// How many of its next events may be older than a subscription that goes before
     /// it, which has not got them.
     older: usize,
+}
+
+impl Place {
+    fn add(&mut self, other: usize) {
+        if self.others.as_ref().is_some_and(|others| others.len() >= FEW) {
+            self.others = None;
+        }
+        if let Some(others) = &mut self.others {
+            others.push(other);
+        }
+    }
+}
+
+/// The subscriptions that match a topic.
+struct Matching {
+    /// Which one delivers, of all.
+    first: Option<usize>,
+    /// And of those that want the client's own events, too.
+    first_of_all_events: Option<usize>,
+    identifiers: Vec<u32>,
 }
 
 impl Overlaps {
@@ -38,15 +67,16 @@ impl Overlaps {
         if subscription.is_shared {
             return;
         }
+        self.by_topic.clear();
         self.last += 1;
-        let mut place = Place { number: self.last, others: Vec::new(), older: 0 };
+        let mut place = Place { number: self.last, others: Some(Vec::new()), older: 0 };
         for (other_key, other) in all.iter().filter(|(_, other)| !other.is_shared) {
             if !other.topics.overlaps(&subscription.topics) {
                 continue;
             }
-            place.others.push(other_key);
+            place.add(other_key);
             if let Some(other_place) = self.places.get_mut(&other_key) {
-                other_place.others.push(key);
+                other_place.add(key);
                 if subscription.options.qos > other.options.qos {
                     other_place.older = other_place.older.max(other.source.queued());
                 }
@@ -55,19 +85,52 @@ impl Overlaps {
         self.places.insert(key, place);
     }
 
-    /// How many others a subscription has topics in common with.
-    pub(super) fn number(&self, key: usize) -> usize {
-        self.places.get(&key).map_or(0, |place| place.others.len())
-    }
-
     /// Forgets a subscription.
     pub(super) fn remove(&mut self, key: usize) {
+        self.by_topic.clear();
         let Some(place) = self.places.remove(&key) else { return };
-        for other in place.others {
-            if let Some(other) = self.places.get_mut(&other) {
-                other.others.retain(|other| *other != key);
+        let Some(others) = place.others else { return };
+        for other in others {
+            if let Some(others) =
+                self.places.get_mut(&other).and_then(|place| place.others.as_mut())
+            {
+                others.retain(|other| *other != key);
             }
         }
+    }
+
+    /// A subscription has other options.
+    pub(super) fn changed(&mut self) {
+        self.by_topic.clear();
+    }
+
+    /// With how many others each event of a subscription is compared.
+    pub(super) fn number(&self, key: usize) -> usize {
+        let place = self.places.get(&key);
+        place.map_or(0, |place| place.others.as_ref().map_or(FEW, Vec::len))
+    }
+
+    fn matching(&mut self, topic: &Topic, all: &Slab<Arc<Subscription>>) -> &Matching {
+        if self.by_topic.len() >= TOPICS_MAX {
+            self.by_topic.clear();
+        }
+        let places = &self.places;
+        self.by_topic.entry(topic.clone()).or_insert_with(|| {
+            let matching = all.iter().filter(|(_, s)| !s.is_shared && s.topics.matches(topic));
+            let matching: Vec<_> = matching.collect();
+            // The highest qos, then the oldest.
+            let rank = |(key, subscription): &&(usize, &Arc<Subscription>)| {
+                let number = places.get(key).map_or(u64::MAX, |place| place.number);
+                (subscription.options.qos, Reverse(number))
+            };
+            let first = matching.iter().max_by_key(rank);
+            let of_all_events = matching.iter().filter(|(_, s)| !s.options.no_local);
+            Matching {
+                first: first.map(|(key, _)| *key),
+                first_of_all_events: of_all_events.max_by_key(rank).map(|(key, _)| *key),
+                identifiers: matching.iter().filter_map(|(_, s)| s.identifier).collect(),
+            }
+        })
     }
 }
 
@@ -76,16 +139,27 @@ impl Session {
     /// topic, and the identifiers to say with it.
     pub(super) fn choose(&mut self, key: usize, topic: &Topic, identifiers: &mut Vec<u32>) -> bool {
         let Some(own) = self.subscriptions.get(key) else { return true };
-        identifiers.extend(own.identifier);
-        let places = &mut self.overlaps.places;
-        let Some(place) = places.get_mut(&key).filter(|place| !place.others.is_empty()) else {
+        let Some(place) = self.overlaps.places.get_mut(&key) else {
+            identifiers.extend(own.identifier);
             return true;
         };
         let may_be_older = place.older > 0;
         place.older = place.older.saturating_sub(1);
-        let (number, mut is_chosen) = (place.number, true);
-        let place = &places[&key];
-        for other_key in &place.others {
+        let number = place.number;
+        if place.others.is_none() {
+            let found = self.overlaps.matching(topic, &self.subscriptions);
+            // One without the client's own events may not have got this one.
+            let first = if own.options.no_local { found.first } else { found.first_of_all_events };
+            let is_chosen = first == Some(key) || may_be_older;
+            if is_chosen {
+                identifiers.extend_from_slice(&found.identifiers);
+            }
+            return is_chosen;
+        }
+        identifiers.extend(own.identifier);
+        let mut is_chosen = true;
+        let places = &self.overlaps.places;
+        for other_key in places[&key].others.iter().flatten() {
             let Some(other) = self.subscriptions.get(*other_key) else { continue };
             if !other.topics.matches(topic) {
                 continue;

@@ -166,6 +166,7 @@ impl Session {
             && let Some(place) = self.subscriptions.get_mut(*key)
         {
             *place = Arc::new(subscription);
+            self.overlaps.changed();
         }
     }
 
