@@ -100,14 +100,18 @@ async fn who_waits_too_long_for_its_password_is_told_that_the_server_is_busy() {
 #[tokio::test(start_paused = true)]
 async fn mqtt_3_3_5_and_3_9_3_rules_are_held_with_their_reason_codes() {
     let world = World::with(|settings| {
-        let mut rule = Rule::default();
-        rule.publish = vec!["dev/{client_id}/#".to_owned()];
-        rule.subscribe =
-            vec!["news/#".to_owned(), "dev/{client_id}/#".to_owned(), "by/#".to_owned()];
-        rule.deny_subscribe = vec!["news/secret".to_owned()];
-        let mut bystander = Rule::default();
-        bystander.client_ids = Some(["bystander".to_owned()].into());
-        bystander.publish = vec!["#".to_owned()];
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let rule = Rule {
+            publish: texts(&["dev/{client_id}/#"]),
+            subscribe: texts(&["news/#", "dev/{client_id}/#", "by/#"]),
+            deny_subscribe: texts(&["news/secret"]),
+            ..Rule::default()
+        };
+        let bystander = Rule {
+            client_ids: Some(["bystander".to_owned()].into()),
+            publish: texts(&["#"]),
+            ..Rule::default()
+        };
         settings.access.rules = vec![rule, bystander];
     });
     let mut bystander = Bystander::new(&world).await;

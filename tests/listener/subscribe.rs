@@ -265,3 +265,54 @@ async fn mqtt_3_3_4_5_identifiers_may_be_as_large_as_the_standard_says() {
         assert_eq!(client.publish().await.property(11), [&identifier(number)[1..]]);
     }
 }
+
+/// The rules for who delivers are the same for few and for many that overlap.
+#[tokio::test(start_paused = true)]
+async fn mqtt_3_3_4_4_many_overlapping_subscriptions_are_like_few() {
+    for others in [1, 15, 16, 17, 40] {
+        let world = World::new();
+        let mut client = world.client(&Connect::v5("a")).await;
+        let mut publisher = world.client(&Connect::v5("publisher")).await;
+        let filter = |number: u32| {
+            let level = |bit: u32| if number >> bit & 1 == 0 { "+" } else { "x" };
+            (0..6).map(level).collect::<Vec<_>>().join("/")
+        };
+        // The last of them has the highest qos.
+        for number in 0..=others {
+            let wanted = [(filter(number), u8::from(number == others))];
+            let wanted = wanted.each_ref().map(|(filter, qos)| (filter.as_str(), *qos));
+            client.send(subscribe_with(1, &identifier(number + 1), &wanted)).await;
+            client.expect(SUBACK).await;
+        }
+        let topic = "x/x/x/x/x/x";
+        let got = async |client: &mut Raw, publisher: &mut Raw| {
+            publisher.deliver(Publish::v5(topic, "x", 1, 1)).await;
+            let got = received(client).await;
+            assert_eq!(got.len(), 1, "{others}: {got:?}");
+            let mut identifiers: Vec<_> =
+                got[0].property(11).iter().map(|bytes| bytes.to_vec()).collect();
+            identifiers.sort();
+            (got[0].qos(), identifiers)
+        };
+        let all: Vec<_> = (0..=others).map(|number| vec![number as u8 + 1]).collect();
+        assert_eq!(got(&mut client, &mut publisher).await, (1, all.clone()));
+        // Without the last one; with it again; with another identifier for the first.
+        client.send(unsubscribe(1, &[&filter(others)])).await;
+        client.expect(UNSUBACK).await;
+        let without_last = all[..others as usize].to_vec();
+        assert_eq!(got(&mut client, &mut publisher).await, (0, without_last));
+        client.send(subscribe_with(1, &identifier(100), &[(&filter(0), 0)])).await;
+        client.expect(SUBACK).await;
+        let mut expected = all[1..others as usize].to_vec();
+        expected.push(vec![100]);
+        assert_eq!(got(&mut client, &mut publisher).await, (0, expected));
+        // Those without the client's own events leave its own to another one.
+        client.subscribe(&[("x/#", 0x05)]).await;
+        client.deliver(Publish::v5(topic, "own", 1, 1)).await;
+        let own = received(&mut client).await;
+        assert_eq!((own.len(), own[0].qos()), (1, 0), "{others}: {own:?}");
+        publisher.deliver(Publish::v5(topic, "other", 1, 1)).await;
+        let other = received(&mut client).await;
+        assert!(other.iter().any(|publish| publish.qos() == 1), "{others}: {other:?}");
+    }
+}

@@ -244,6 +244,7 @@ impl Session {
             && let Some(place) = self.subscriptions.get_mut(*key)
         {
             *place = Arc::new(subscription);
+            self.overlaps.changed();
         }
     }
 

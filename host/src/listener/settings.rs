@@ -36,8 +36,10 @@ pub struct Settings {
     pub keep_alive_max: Option<u16>,
     /// Whether clients of MQTT 5 are told in words why they are disconnected.
     pub reason_strings: bool,
-    /// How many publishes of one client are with the broker at once. With more than
-    /// 1, a broker must keep to the order in which they are begun.
+    /// How many publishes of one client are with the broker at once; further ones wait
+    /// for their turn, within [`Limits::receive_max`]. With more than 1 a client does
+    /// not wait for each to be stored before the next; but the broker must then keep to
+    /// the order in which they are begun, also where there is no room for some of them.
     pub publish_window: usize,
     /// Who may do what.
     pub access: Access,

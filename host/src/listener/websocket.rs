@@ -38,6 +38,9 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// The sub-protocol of MQTT 3.1.1 and 5, and that of MQTT 3.1.
 const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
+/// What an idle connection has of buffers, in each direction, in bytes: the library
+/// would reserve eight times as much.
+const BUFFER_BYTES: usize = 16 * 1024;
 /// The largest message that is written, in bytes: what the frames' library holds is
 /// bounded, and a client that takes some of it is seen to.
 const MESSAGE_BYTES: usize = 64 * 1024;
@@ -82,6 +85,8 @@ pub(super) async fn serve(
     };
     let packet_bytes_max = limits.packet_bytes_max as usize;
     let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
         .max_message_size(Some(packet_bytes_max))
         .max_frame_size(Some(packet_bytes_max));
     let io: Box<dyn Stream> = Box::new(TokioIo::new(io));
