@@ -80,6 +80,11 @@ impl World {
         self.random.u64(1..=self.model.last + 2)
     }
 
+    /// Where a position may be: no further than what comes next.
+    fn next(&mut self) -> u64 {
+        self.random.u64(1..=self.model.last + 1)
+    }
+
     fn open_numbers(&mut self) -> Vec<(u64, u32)> {
         let mut open = BTreeMap::new();
         for _ in 0..self.random.usize(..4) {
@@ -89,7 +94,7 @@ impl World {
     }
 
     fn position(&mut self) -> Position {
-        Position { next: self.number(), open: self.open_numbers() }
+        Position { next: self.next(), open: self.open_numbers() }
     }
 
     async fn step(&mut self) {
@@ -175,7 +180,7 @@ impl World {
         let Some(id) = self.random.choice(self.model.subscriptions.keys().copied()) else {
             return;
         };
-        let (next, opened) = (self.number(), self.open_numbers());
+        let (next, opened) = (self.next(), self.open_numbers());
         let closed: Vec<u64> = (0..3).map(|_| self.number()).collect();
         let position = self.model.subscriptions.get_mut(&id).unwrap();
         let mut open: BTreeMap<u64, u32> = position.open.iter().copied().collect();
