@@ -146,6 +146,7 @@ pub fn request() -> Result<SubscribeRequest> {
         max_in_flight: settings.max_in_flight,
         max_in_flight_bytes: settings.max_in_flight_bytes,
         group_max_in_flight: None,
+        backlog_bound: None,
         not_from: None,
         order: wasi_pubsub::broker::Order::None,
         event_filter: None,

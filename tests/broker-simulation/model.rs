@@ -107,6 +107,8 @@ pub(crate) struct Sub {
     pub(crate) qos: Qos,
     pub(crate) order: Order,
     pub(crate) is_durable: bool,
+    /// A group of which one has gone that was not removed: another one may come.
+    pub(crate) stays: bool,
     pub(crate) entries: BTreeMap<Place, Entry>,
     /// What is before this has certainly been looked at.
     pub(crate) unread: Place,
@@ -428,10 +430,12 @@ impl Model {
             qos: member.qos,
             order: Order::None,
             is_durable: false,
+            stays: false,
             entries: BTreeMap::new(),
             unread: self.places.len(),
             dropped: 0,
         });
+        sub.stays = false;
         sub.qos = sub.qos.max(member.qos);
         sub.is_durable |= is_durable && member.qos > Qos::AtMostOnce;
         if plan.order != Order::None {
@@ -913,6 +917,7 @@ impl Model {
         self.subs.retain(|_, sub| sub.is_durable);
         for sub in self.subs.values_mut() {
             let facts = &self.facts;
+            sub.stays = sub.plan.group.is_some();
             sub.unread = 0;
             sub.entries.retain(|_, entry| entry.qos > Qos::AtMostOnce);
             for entry in sub.entries.values_mut() {

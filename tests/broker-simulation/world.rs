@@ -319,6 +319,7 @@ impl World {
             max_in_flight_bytes: if self.rng.bool() { self.rng.usize(50..600) } else { 1 << 20 },
             group_max_in_flight: plan.group_max_in_flight.filter(|_| self.rng.u8(..3) > 0),
             share: share.clone(),
+            backlog_bound: None,
             not_from: plan.not_from.clone(),
             is_temporary: false,
             ready: Ready(Arc::new({
@@ -511,11 +512,18 @@ impl World {
             model.stopped(id);
             let is_last = model.members_of(&name) == 0;
             let is_durable = model.subs.get(&name).is_some_and(|sub| sub.is_durable);
+            let stays = model.subs.get(&name).is_some_and(|sub| sub.stays);
             let ends = match parting {
-                Some(Parting::Removed) => is_last,
+                Some(Parting::Removed) => is_last && !stays,
                 Some(Parting::Replaced) => false,
                 None => is_topic && !is_durable,
             };
+            if let Some(sub) = model.subs.get_mut(&name)
+                && parting != Some(Parting::Removed)
+                && !is_topic
+            {
+                sub.stays = true;
+            }
             if ends {
                 model.subs.remove(&name);
                 model.seen.removals += 1;

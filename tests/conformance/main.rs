@@ -13,7 +13,7 @@ mod harness;
 mod support;
 mod themes;
 
-suite!(memory, backends::Memory: queue, ordered_queue, pins_keys, replay, qos2, hand_over, own_events, repeated_attributes);
-suite!(disk, backends::Disk: queue, ordered_queue, pins_keys, replay, durable, qos2, hand_over, own_events, repeated_attributes);
+suite!(memory, backends::Memory: queue, ordered_queue, pins_keys, replay, qos2, hand_over, backlog_bound, own_events, repeated_attributes);
+suite!(disk, backends::Disk: queue, ordered_queue, pins_keys, replay, durable, qos2, hand_over, backlog_bound, own_events, repeated_attributes);
 suite!(mqtt_5, backends::Mqtt5: queue, qos2, kept_sessions, repeated_attributes);
 suite!(mqtt_3_1_1, backends::Mqtt3: queue, qos2, kept_sessions);

@@ -12,6 +12,8 @@
 /// - `durable`: what a broker of this process has outlives it.
 /// - `hand_over`: what a member of a group leaves unacknowledged goes to
 ///   another member as soon as it is gone.
+/// - `backlog_bound`: a subscription can have a bound beyond which its oldest events
+///   are discarded.
 /// - `own_events`: a subscription can be without its own publisher's events.
 /// - `repeated_attributes`: an attribute's name may occur twice in an event.
 macro_rules! suite {
@@ -150,6 +152,15 @@ macro_rules! suite {
             what_was_missed_comes(),
             a_queue_goes_on(),
             what_nobody_waits_for_is_not_kept());
+    };
+    (@backlog_bound $harness:ty) => {
+        tests!($harness; backlog_bound:
+            publishers_do_not_wait_and_the_newest_stay(),
+            what_is_in_hand_stays(),
+            subscriptions_share_it(),
+            bytes_count_too(),
+            events_of_qos_0_are_in_nobodys_way(),
+            a_group_has_it_until_one_without_it_shares());
     };
     (@own_events $harness:ty) => {
         tests!($harness; own_events: they_are_left_out_on_request());

@@ -117,6 +117,7 @@ on_each_storage!(
     clients_and_components_get_each_others_events,
     commands_reach_the_host_without_further_flags,
     a_queue_is_shared_by_clients_and_components,
+    who_takes_nothing_holds_up_nobody,
 );
 
 async fn clients_and_components_get_each_others_events(scene: Scene) {
@@ -159,6 +160,7 @@ async fn commands_reach_the_host_without_further_flags(scene: Scene) {
 
 async fn a_queue_is_shared_by_clients_and_components(scene: Scene) {
     const EVENTS: usize = 400;
+    const PUBLISHERS: usize = 8;
     scene.write(&receiver(
         "listen = [\"mqtt://127.0.0.1:0\"]\nqueue = \"jobs/#\"\ngroup = \"workers\"\n\
          max_in_flight = 1\ndelivery = \"push\"",
@@ -167,13 +169,20 @@ async fn a_queue_is_shared_by_clients_and_components(scene: Scene) {
     let port = port(&host, "mqtt");
     let shared = ["-t", "$share/workers/jobs/#", "-q", "1"];
     let mut subscriber = Subscriber::start(port, &shared).await;
-    // All at once, so that the component with its one event at a time is behind.
-    let lines: String = (0..EVENTS).map(|number| format!("job {number};\n")).collect();
-    let jobs = scene.folder().join("jobs");
-    std::fs::write(&jobs, lines).unwrap();
-    let mut command = client("mosquitto_pub", port, &["-t", "jobs/a", "-l", "-q", "1"]);
-    command.stdin(std::fs::File::open(jobs).unwrap());
-    assert!(within("mosquitto_pub", command.status()).await.unwrap().success());
+    // Many at once, so that the component with its one event at a time is behind.
+    let mut publishers = Vec::new();
+    for first in (0..EVENTS).step_by(EVENTS / PUBLISHERS) {
+        let numbers = first..first + EVENTS / PUBLISHERS;
+        let lines: String = numbers.map(|number| format!("job {number};\n")).collect();
+        let jobs = scene.folder().join(format!("jobs {first}"));
+        std::fs::write(&jobs, lines).unwrap();
+        let mut command = client("mosquitto_pub", port, &["-t", "jobs/a", "-l", "-q", "1"]);
+        command.stdin(std::fs::File::open(jobs).unwrap());
+        publishers.push(command.spawn().unwrap());
+    }
+    for mut publisher in publishers {
+        assert!(within("mosquitto_pub", publisher.wait()).await.unwrap().success());
+    }
     let own = |lines: &Lines| lines.count(Out, "received");
     let is_job = |line: &String| line.starts_with("jobs/a");
     let mut of_client = Vec::new();
@@ -197,6 +206,51 @@ async fn a_queue_is_shared_by_clients_and_components(scene: Scene) {
             + of_client.iter().filter(|line| line.contains(&job)).count();
         assert_eq!(times, 1, "{job}");
     }
+}
+
+/// One client that never acknowledges, and one that is away: publishers go on, others
+/// get everything, and what waits for the two keeps to its bound.
+async fn who_takes_nothing_holds_up_nobody(scene: Scene) {
+    const EVENTS: usize = 500;
+    scene.write(&format!(
+        "{HEAD}[[capability.config]]\nlisten = [\"mqtt://127.0.0.1:0\"]\n\
+         listen_limits = {{ queued = 100, in_flight = 10 }}\n"
+    ));
+    let mut host = scene.run_ready().await;
+    let port = port(&host, "mqtt");
+    let kept = ["-i", "away", "-c", "-q", "1", "-t", "flood", "-V", "5", "-x", "3600"];
+    Subscriber::start(port, &kept).await.rest().await;
+    let mut idle = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    idle.write_all(b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01x").await.unwrap();
+    idle.write_all(b"\x82\x0b\x00\x09\x00\x00\x05flood\x01").await.unwrap();
+    let mut others = Subscriber::start(port, &["-q", "1", "-t", "flood"]).await;
+
+    // A part at a time, so that this one is never that far behind.
+    let file = scene.folder().join("events");
+    let is_event = |line: &String| line.starts_with("flood ");
+    let mut found = 0;
+    for part in (0..EVENTS).step_by(50) {
+        let lines: String = (part..part + 50).map(|number| format!("event {number};\n")).collect();
+        std::fs::write(&file, lines).unwrap();
+        let mut command = client("mosquitto_pub", port, &["-t", "flood", "-l", "-q", "1"]);
+        command.stdin(std::fs::File::open(&file).unwrap());
+        assert!(within("mosquitto_pub", command.status()).await.unwrap().success());
+        let lines = others.up_to(&format!("event {};", part + 49)).await;
+        found += lines.iter().filter(|line| is_event(line)).count();
+    }
+    assert_eq!(found, EVENTS);
+
+    // Quota exceeded.
+    let mut rest = Vec::new();
+    within("the end", idle.read_to_end(&mut rest)).await.unwrap();
+    let last = rest.windows(3).rposition(|bytes| bytes[0] == 0xe0 && bytes[2] == 0x97);
+    assert!(last.is_some_and(|at| at > rest.len() - 80), "{rest:x?}");
+
+    let mut back = Subscriber::start(port, &kept).await;
+    let found = back.up_to(&format!("event {};", EVENTS - 1)).await;
+    let count = found.into_iter().filter(is_event).count();
+    assert!((80..=100).contains(&count), "{count}");
+    drain(&mut host).await;
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod reload;
 mod restarts;
 mod sandbox;
 mod service;
+mod sessions;
 mod stores;
 mod support;
 mod telemetry;

@@ -370,6 +370,7 @@ impl State {
             topic: stored.topic.clone(),
             qos,
             attempt: None,
+            number: None,
         };
         let attempt = stored.attempt;
         if qos > Qos::AtMostOnce {

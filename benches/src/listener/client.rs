@@ -38,6 +38,13 @@ impl Client {
         self.ask(0x82, &body, SUBACK).await
     }
 
+    /// The same connection, for threads.
+    pub(super) fn blocking(self) -> Result<std::net::TcpStream> {
+        let stream = self.stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        Ok(stream)
+    }
+
     /// Sends a packet, and reads the short one that answers it.
     async fn ask(&mut self, header: u8, body: &[u8], answer: u8) -> Result<()> {
         let mut packet = vec![header];

@@ -3,22 +3,31 @@
 
 mod client;
 mod load;
+mod pace;
 
 use crate::measure::{median, process_time_of, ratios, resident_of};
-use crate::memory;
+use crate::{guest, memory};
 use anyhow::{Context, Result, anyhow};
 use client::Client;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use load::{Load, Measured};
+use pace::Way;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 use testkit::Mosquitto;
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use wasi_pubsub::broker::Qos;
 
 /// Publishers and subscribers.
 const SHAPES: [(usize, usize); 3] = [(1, 1), (10, 10), (1, 100)];
 const SIZES: [usize; 2] = [100, 4096];
+/// Events a second of one publisher, for latencies.
+const RATES: [u64; 2] = [1_000, 20_000];
+const DIRECT: Way = Way { to: "pace/direct", from: "pace/direct", head: "" };
+/// The handler does as it is told.
+const THROUGH_A_COMPONENT: Way =
+    Way { to: "pace/there", from: "pace/back", head: "publish pace/back 1 " };
+const NAMES: [&str; 2] = ["mosquitto", "listener"];
 /// How many connections are opened at a time.
 const AT_ONCE: usize = 64;
 
@@ -69,13 +78,16 @@ fn loopback(port: u16) -> SocketAddr {
 fn configuration(port: u16) -> String {
     format!(
         "specversion = \"0.2\"\n[[capability]]\nname = \"pubsub.memory\"\n\
-         [[capability.config]]\nlisten = [\"mqtt://127.0.0.1:{port}\"]\n"
+         [[capability.config]]\nlisten = [\"mqtt://127.0.0.1:{port}\"]\n\
+         publish = [\"pace/back\"]\ntopic = \"pace/there\"\ndelivery = \"push\"\n\
+         [[component]]\nname = \"relay\"\npath = \"{}\"\n",
+        guest("faulty").display()
     )
 }
 
 fn measure(targets: [Target; 2], plan: &Plan) -> Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    for (target, name) in targets.iter().zip(["mosquitto", "listener"]) {
+    for (target, name) in targets.iter().zip(NAMES) {
         let (took, bytes) = runtime.block_on(connect_many(target, plan.connections))?;
         let count = plan.connections;
         println!("{name}: {count} clients connected in {took:?}, {bytes} bytes for each");
@@ -85,6 +97,9 @@ fn measure(targets: [Target; 2], plan: &Plan) -> Result<()> {
          `cpu`: in a second of the broker's processor time",
         plan.window, plan.rounds
     );
+    for rate in RATES {
+        compare_latencies(&runtime, targets, rate, plan.turn * 5)?;
+    }
     for (publishers, subscribers) in SHAPES {
         for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::EffectivelyOnce] {
             for data_bytes in SIZES {
@@ -111,12 +126,32 @@ async fn connect_many(target: &Target, count: usize) -> Result<(Duration, u64)> 
     Ok((took, grown / clients.len().max(1) as u64))
 }
 
+fn compare_latencies(
+    runtime: &Runtime,
+    [there, here]: [Target; 2],
+    rate: u64,
+    time: Duration,
+) -> Result<()> {
+    let ways = [
+        (NAMES[0], there, &DIRECT),
+        (NAMES[1], here, &DIRECT),
+        ("listener, through a component", here, &THROUGH_A_COMPONENT),
+    ];
+    for (name, target, way) in ways {
+        let found = pace::measure(runtime, target.address, way, rate, time).context(name)?;
+        let (median, p99, most) = (found.part(0.5), found.part(0.99), found.part(1.0));
+        println!("{rate}/s qos 1: {name}: median {median:?}, 99 % {p99:?}, most {most:?}");
+    }
+    Ok(())
+}
+
 async fn compare(targets: [Target; 2], load: &Load, plan: &Plan) -> Result<()> {
     let mut measured: [Vec<Measured>; 2] = [Vec::new(), Vec::new()];
     for _ in 0..plan.rounds {
-        for (target, measured) in targets.iter().zip(&mut measured) {
+        for ((target, name), measured) in targets.iter().zip(NAMES).zip(&mut measured) {
             let processor = || process_time_of(target.process);
-            measured.push(load.run(target.address, plan.turn, processor).await?);
+            let turn = load.run(target.address, plan.turn, processor).await;
+            measured.push(turn.context(name)?);
         }
     }
     let [there, here] = measured;

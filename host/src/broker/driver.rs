@@ -6,8 +6,8 @@
 //! are, with their kind; the core wraps and retries.
 
 use super::{
-    BrokerError, Event, EventFilter, Order, Qos, RetentionRule, Share, Start, StoreBounds, Topic,
-    TopicFilter,
+    BacklogBound, BrokerError, Event, EventFilter, Order, Qos, RetentionRule, Share, Start,
+    StoreBounds, Topic, TopicFilter,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -92,6 +92,35 @@ pub trait Connection: Send + Sync + 'static {
         None
     }
 
+    /// Publishes an event as [`publish`](Self::publish) does, and changes
+    /// [`records`](Self::records) in the same step: a crash leaves both or neither.
+    async fn publish_noting(
+        &self,
+        topic: &Topic,
+        event: Arc<Event>,
+        qos: Qos,
+        from: Option<&str>,
+        changes: Vec<RecordChange>,
+    ) -> Result<(), BrokerError> {
+        self.publish(topic, event, qos, from).await?;
+        match self.records() {
+            Some(records) => records.put(changes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The highest number that an event has got so far, where the broker numbers them:
+    /// what is published from now on has a higher one.
+    fn last_number(&self) -> Option<u64> {
+        None
+    }
+
+    /// What those who serve the broker's clients can keep with it; `None` where it
+    /// keeps nothing beyond the process.
+    fn records(&self) -> Option<Arc<dyn Records>> {
+        None
+    }
+
     /// Says what topics are to remember, instead of what was said before. Only for
     /// brokers with [`Features::replay`].
     fn set_retention(&self, _rules: Vec<RetentionRule>) {}
@@ -103,6 +132,38 @@ pub trait Connection: Send + Sync + 'static {
     /// Ends the connection after what was settled and published has been sent,
     /// within `grace`. Sessions that the broker keeps stay.
     async fn close(&self, grace: Duration);
+}
+
+/// Small records that a broker keeps for those who serve its clients: what they mean
+/// it does not know.
+#[async_trait]
+pub trait Records: Send + Sync + 'static {
+    /// A page of the records of a kind, each with its key, in the order of the keys:
+    /// those after a key, with an empty one from the first on. An empty page is the
+    /// end.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    async fn load(&self, kind: u8, after: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BrokerError>;
+
+    /// Changes records, all or none. What was asked for takes effect in the order of
+    /// the calls, and is durable when they return.
+    ///
+    /// # Errors
+    /// They cannot be written. None was changed.
+    async fn put(&self, changes: Vec<RecordChange>) -> Result<(), BrokerError>;
+}
+
+/// A change of one of the [`Records`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordChange {
+    /// What kind of record it is: each kind has its own keys.
+    pub kind: u8,
+    /// Not empty.
+    pub key: Vec<u8>,
+    /// What it is from now on; `None`: it is removed. One that is not there is no
+    /// error.
+    pub value: Option<Vec<u8>>,
 }
 
 /// What a subscription asks of the broker.
@@ -147,6 +208,10 @@ pub struct SubscribeRequest {
     /// [`Source::take`] has returned the core gives back when it is over; what is
     /// dropped before that, the driver.
     pub share: Arc<Share>,
+    /// What may wait for who subscribes; beyond it the oldest events are discarded.
+    /// `None`: publishers wait. A queue has a bound as long as nobody without one has
+    /// shared it. Only brokers inside the process know it; others ignore it.
+    pub backlog_bound: Option<Arc<BacklogBound>>,
     /// Events that this name published through the same connection are not
     /// wanted. Only brokers inside the process know it; others ignore it.
     pub not_from: Option<String>,
@@ -187,6 +252,9 @@ pub struct Incoming {
     pub qos: Qos,
     /// Which delivery this is, where the broker counts; from 1.
     pub attempt: Option<u32>,
+    /// The number of the event in the broker, which stays what it is over restarts,
+    /// where the broker numbers its events.
+    pub number: Option<u64>,
 }
 
 /// What becomes of a delivery.
@@ -251,6 +319,12 @@ pub trait Source: Send + Sync + 'static {
     /// is.
     fn queued(&self) -> usize {
         0
+    }
+
+    /// Whether the event of this number is still to be delivered here, or was and is
+    /// not settled, where the broker numbers its events.
+    fn awaits(&self, _number: u64) -> bool {
+        false
     }
 
     /// Whether the broker is reached at the moment. A broker in this process

@@ -4,6 +4,7 @@
 //! Backends implement the traits of [`driver`]; the runtime and the command line
 //! use [`Broker`], [`Subscription`] and [`Lease`].
 
+mod backlog;
 // `Broker` is what the module is about: the file of that name is no second one.
 #[allow(clippy::module_inception)]
 mod broker;
@@ -34,6 +35,7 @@ mod waiters;
 pub mod cloudevents;
 pub mod driver;
 
+pub use backlog::{BacklogBound, OnDiscard};
 pub use broker::Broker;
 pub use budget::{Budget, Reservation, Share};
 pub use error::BrokerError;

@@ -77,6 +77,7 @@ impl Subscription {
             max_in_flight_bytes: settings.max_in_flight_bytes,
             group_max_in_flight: settings.group_max_in_flight,
             share: share.clone(),
+            backlog_bound: None,
             not_from: settings.not_from.clone(),
             ready: Ready(Arc::new(move || ready.wake_all())),
         };

@@ -48,6 +48,7 @@ impl Fake {
                 topic: Topic::new("t").unwrap(),
                 qos,
                 attempt: None,
+                number: None,
             });
         });
     }

@@ -11,7 +11,9 @@ use super::storage::{
     Contents, Position, SnapshotRecord, Storage, StorageError, SubscriptionRecord,
 };
 use super::timer::Timer;
-use crate::broker::driver::{Connection, Features, Source, SubscribeRequest};
+use crate::broker::driver::{
+    Connection, Features, RecordChange, Records, Source, SubscribeRequest,
+};
 use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, StoreBounds, Topic};
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -141,8 +143,28 @@ impl Connection for BuiltIn {
         qos: Qos,
         from: Option<&str>,
     ) -> Result<(), BrokerError> {
-        let event = &event;
-        self.shared.publish(Brought { topic, event, qos, from, is_dead_letter: false }).await
+        self.publish_noting(topic, event, qos, from, Vec::new()).await
+    }
+
+    async fn publish_noting(
+        &self,
+        topic: &Topic,
+        event: Arc<Event>,
+        qos: Qos,
+        from: Option<&str>,
+        changes: Vec<RecordChange>,
+    ) -> Result<(), BrokerError> {
+        let (event, records) = (&event, &*changes);
+        let brought = Brought { topic, event, qos, from, is_dead_letter: false, records };
+        self.shared.publish(brought).await
+    }
+
+    fn last_number(&self) -> Option<u64> {
+        Some(self.shared.storage.last_number())
+    }
+
+    fn records(&self) -> Option<Arc<dyn Records>> {
+        self.shared.storage.records()
     }
 
     async fn publish_dead_letter(
@@ -153,7 +175,8 @@ impl Connection for BuiltIn {
         from: Option<&str>,
     ) -> Result<(), BrokerError> {
         let event = &event;
-        self.shared.publish(Brought { topic, event, qos, from, is_dead_letter: true }).await
+        let brought = Brought { topic, event, qos, from, is_dead_letter: true, records: &[] };
+        self.shared.publish(brought).await
     }
 
     fn has_subscribers(&self, topic: &Topic) -> Option<bool> {

@@ -2,6 +2,7 @@
 
 use super::once::Claim;
 use super::queue::{Entry, Queue, Told, tell};
+use crate::broker::driver::RecordChange;
 use crate::broker::{Event, Qos, Topic};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct Publication {
     /// What it is known by where it must not be published a second time, and
     /// until when: to be kept beside it.
     pub once: Option<(u128, SystemTime)>,
+    /// What is to be changed with it in the records of the storage.
+    pub records: Vec<RecordChange>,
     /// Whether somebody wants it to be kept: a subscription where the storage
     /// holds the backlog, retention or a snapshot. It is delivered in any case.
     pub is_kept: bool,
@@ -74,6 +77,7 @@ impl Publication {
             from: None,
             time,
             once: None,
+            records: Vec::new(),
             is_kept: true,
             is_dead_letter: false,
             routes: Routed::new(),

@@ -5,6 +5,7 @@ use super::once::{Claim, Found};
 use super::publication::{Admission, Offer, Publication, Routed};
 use super::queue::{Full, Queue};
 use super::storage::Appended;
+use crate::broker::driver::RecordChange;
 use crate::broker::{BrokerError, Event, Qos, Topic};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub(super) struct Brought<'a> {
     pub(super) qos: Qos,
     pub(super) from: Option<&'a str>,
     pub(super) is_dead_letter: bool,
+    /// What changes with it in the records of the storage.
+    pub(super) records: &'a [RecordChange],
 }
 
 /// How far a publisher got.
@@ -37,7 +40,7 @@ impl Shared {
         if brought.qos == Qos::EffectivelyOnce {
             match self.once.claim(brought.topic, brought.event, self.time()).await {
                 Found::New(new) => claim = Some(new),
-                Found::Published => return Ok(()),
+                Found::Published => return self.put_records(brought.records).await,
             }
         }
         let size = brought.event.size();
@@ -47,7 +50,7 @@ impl Shared {
                 Err(full) => self.publish_with_room(&brought, size, &mut claim, full).await,
             };
             match tried {
-                Tried::Unwanted => return Ok(()),
+                Tried::Unwanted => return self.put_records(brought.records).await,
                 Tried::Refused(error) => return Err(error),
                 Tried::Appended(Appended::Now(_, notices)) => {
                     notices.send();
@@ -103,7 +106,7 @@ impl Shared {
         size: usize,
         claim: &mut Option<Claim>,
     ) -> Result<Tried, Full> {
-        let &Brought { topic, event, qos, from, is_dead_letter } = brought;
+        let &Brought { topic, event, qos, from, is_dead_letter, .. } = brought;
         let offer = Offer { size, qos, from, is_dead_letter };
         let routes = self.routes.read();
         if routes.is_closed {
@@ -162,10 +165,19 @@ impl Shared {
             from: brought.from.filter(|_| is_kept).map(Arc::from),
             time: if is_kept { self.time() } else { std::time::SystemTime::UNIX_EPOCH },
             once: claim.as_ref().map(Claim::mark),
+            records: brought.records.to_vec(),
             is_kept,
             is_dead_letter: brought.is_dead_letter,
             routes,
             claim,
+        }
+    }
+
+    /// Changes records without an event to go with them.
+    async fn put_records(&self, changes: &[RecordChange]) -> Result<(), BrokerError> {
+        match self.storage.records() {
+            Some(records) if !changes.is_empty() => records.put(changes.to_vec()).await,
+            _ => Ok(()),
         }
     }
 

@@ -84,7 +84,17 @@ impl Source for QueueSource {
         self.queue.counts().0
     }
 
+    /// Who shares a queue does not know who gets an event.
+    fn awaits(&self, number: u64) -> bool {
+        self.queue.group.is_none()
+            && self.queue.awaits(number, self.shared.storage.durable_number())
+    }
+
     fn stop(&self) {
+        let (member, is_removed) = (&self.member, self.removed.load(Ordering::Acquire));
+        if !member.is_temporary && !is_removed && !member.stopped.load(Ordering::Relaxed) {
+            self.queue.await_another();
+        }
         let goes_on = self.queue.is_durable() || self.replaced.load(Ordering::Acquire);
         if self.queue.group.is_none() && !goes_on {
             self.shared.routes.write().remove(&self.queue);
@@ -93,7 +103,8 @@ impl Source for QueueSource {
     }
 
     /// The queue of a group is there for its next member, whatever comes; it
-    /// ends with the last one that is removed, as it would fill up.
+    /// ends with the last one that is removed, as it would fill up, unless one
+    /// that was not removed will come again.
     fn part(&self, parting: Parting) {
         match parting {
             Parting::Replaced if self.queue.is_durable() || self.queue.group.is_some() => {}
@@ -105,13 +116,15 @@ impl Source for QueueSource {
             Parting::Removed => {
                 self.removed.store(true, Ordering::Release);
                 self.queue.stop(&self.member, self.shared.time());
-                self.shared.unroute_deserted(&self.queue);
+                if self.queue.ends_with_members() {
+                    self.shared.unroute_deserted(&self.queue);
+                }
             }
         }
     }
 
     async fn parted(&self) {
-        let removed = self.removed.load(Ordering::Acquire);
+        let removed = self.removed.load(Ordering::Acquire) && self.queue.ends_with_members();
         if removed && self.queue.is_durable() && self.queue.members() == 0 {
             let removed = self.shared.storage.remove_subscription(self.queue.number).await;
             if let Err(error) = removed {

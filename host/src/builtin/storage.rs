@@ -8,6 +8,7 @@
 
 use super::publication::{Notices, Publication};
 
+use crate::broker::driver::Records;
 use crate::broker::{Event, EventFilter, Qos, Retention, Topic, TopicFilter};
 use async_trait::async_trait;
 use std::fmt;
@@ -36,6 +37,11 @@ pub trait Storage: Send + Sync + 'static {
     /// Changes the most bytes of events that are kept, for a storage that has such a
     /// bound. What is there already stays.
     fn set_bytes_max(&self, _bytes: u64) {}
+
+    /// What else can be kept here; `None`: nothing.
+    fn records(&self) -> Option<Arc<dyn Records>> {
+        None
+    }
 
     /// Keeps an event and then delivers it, at once or when it is durable. One
     /// that nobody wants to be kept only gets its number.

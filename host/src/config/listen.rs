@@ -285,6 +285,8 @@ fn limits(section: &mut Section<'_>) -> ListenLimits {
         receive_bytes: bytes(&mut table, "receive_bytes", BYTES),
         in_flight: number(&mut table, "in_flight", INDEX),
         in_flight_bytes: bytes(&mut table, "in_flight_bytes", BYTES),
+        queued: number(&mut table, "queued", NUMBER),
+        queued_bytes: bytes(&mut table, "queued_bytes", BYTES),
         topic_aliases: number(&mut table, "topic_aliases", 0..=65_535),
         topic_levels: number(&mut table, "topic_levels", 1..=32_768),
         keep_alive: time(&mut table, "keep_alive", Duration::from_secs(65_535)),

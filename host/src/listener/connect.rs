@@ -1,14 +1,17 @@
 //! From the first byte of a connection to CONNACK.
 
 use super::access::Rights;
+use super::archive::Promise;
 use super::connection::Start;
 use super::encode;
 use super::entrance::Visitor;
 use super::figures::{Counters, Why};
 use super::hub::{Hub, topic_of};
+use super::kept::Kept;
 use super::packets::{Connect, Received};
 use super::protocol::Welcome;
 use super::reason::{Fault, Reason};
+use super::registry::Claim;
 use super::session::Session;
 use super::wire::Wire;
 use crate::mqtt::Protocol;
@@ -16,9 +19,12 @@ use futures_util::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// How long a client that is refused has to take the answer.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a client waits for what has to be kept before it is answered.
+pub(super) const KEEPING_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Waits for CONNECT and accepts the client. `None` where it was refused, or has
 /// gone.
@@ -90,7 +96,7 @@ async fn refuse_unread(wire: &mut Wire, fault: &Fault) {
 async fn close(wire: &mut Wire) {
     let closed = poll_fn(|cx| wire.poll_close(cx));
     // Who does not take the answer does without.
-    let _ = tokio::time::timeout(REFUSAL_TIME_MAX, closed).await;
+    let _ = timeout(REFUSAL_TIME_MAX, closed).await;
 }
 
 type Refused = (Wire, Fault);
@@ -154,10 +160,14 @@ async fn admit(
     if let Some(will) = claim.will.take() {
         hub.publish_will(&client_id, will);
     }
-    let session = claim.session.take();
     // MQTT 3.1 has no word for it.
-    welcome.session_present = session.is_some() && !connect.is_v3_1;
-    let mut session = session.unwrap_or_else(|| Box::new(Session::new(client_id)));
+    welcome.session_present = claim.session.is_some() && !connect.is_v3_1;
+    let (mut session, is_kept) = session_of(hub, &mut claim, &connect, session_expiry);
+    if timeout(KEEPING_TIME_MAX, is_kept.kept()).await != Ok(Ok(())) {
+        hub.registry.release(&claim);
+        session.end();
+        return Err((wire, Fault::new(Reason::SERVER_BUSY, "the session cannot be kept")));
+    }
     let mut keep_alive = connect.keep_alive;
     if let Some(max) = hub.settings.keep_alive_max
         && is_v5
@@ -175,6 +185,7 @@ async fn admit(
         return Err((wire, Fault::new(Reason::PACKET_TOO_LARGE, "CONNACK is larger than allowed")));
     }
     session.look_everywhere();
+    session.look_what_is_expected();
     Ok(Start {
         wire,
         protocol: connect.protocol,
@@ -191,6 +202,32 @@ async fn admit(
         alias_max: connect.alias_max.min(limits.topic_aliases_max),
         problem_information: connect.problem_information,
     })
+}
+
+/// The session of a client, and what is to be kept before it is told of it.
+fn session_of(
+    hub: &Hub,
+    claim: &mut Claim,
+    connect: &Connect,
+    expiry: u32,
+) -> (Box<Session>, Promise) {
+    let mut is_kept = std::mem::take(&mut claim.ended);
+    let found = claim.session.take();
+    let is_new = found.is_none();
+    let mut session = found.unwrap_or_else(|| {
+        Box::new(Session::new(claim.client_id.clone(), &hub.settings.limits, &hub.counters))
+    });
+    if let (Some(archive), true) = (&hub.archive, is_new && expiry > 0) {
+        session.kept = Some(Box::new(Kept::new(archive, claim.client_id.clone())));
+    }
+    if let Some(kept) = &mut session.kept {
+        let noted = kept.connected(expiry, connect.will.clone());
+        if is_new {
+            // What was noted before is kept by then too.
+            is_kept = noted;
+        }
+    }
+    (session, is_kept)
 }
 
 /// An identifier for a client without one, in the form of a UUID.

@@ -8,6 +8,7 @@ use super::inbound::Inbound;
 use super::outbound::Aliases;
 use super::packets::{Farewell, Received, Will};
 use super::patience::Patience;
+use super::promised::Promised;
 use super::rate::Pace;
 use super::reason::{Fault, Reason};
 use super::registry::{Claim, Control};
@@ -59,6 +60,8 @@ pub(super) struct Client {
     pub(super) inbound: Inbound,
     /// How fast it may send.
     pub(super) pace: Pace,
+    /// What goes on once something is kept.
+    pub(super) promised: Promised,
     /// Publishes of qos 2 that the broker has not taken.
     pub(super) recording: HashSet<u16>,
     /// What an earlier connection has sent and is to be sent again.
@@ -162,6 +165,7 @@ impl Client {
             aliases: Aliases::new(start.alias_max),
             problem_information: start.problem_information,
             inbound: Inbound::default(),
+            promised: Promised::default(),
             recording: HashSet::new(),
             last_topic: None,
             taken: Vec::new(),
@@ -248,7 +252,7 @@ impl Client {
                 Ok(())
             }
             Received::Subscribe(packet) => self.subscribe(packet).await,
-            Received::Unsubscribe(packet) => self.unsubscribe(&packet),
+            Received::Unsubscribe(packet) => self.unsubscribe(&packet).await,
             Received::Ping => {
                 encode::pingresp(&mut self.wire.out);
                 Ok(())
@@ -308,12 +312,17 @@ impl Client {
         }
         self.session.wake.waker.register(cx.waker());
         progressed |= self.may_pump();
+        if self.session.has_overflowed() {
+            let text = "more events wait for the session than may";
+            return Poll::Ready(Err(End::Fault(Fault::new(Reason::QUOTA_EXCEEDED, text))));
+        }
         if let Poll::Ready(Some(control)) = self.control.poll_recv(cx) {
             return Poll::Ready(Err(match control {
                 Control::TakeOver { ends, reply } => End::TakenOver { ends, reply },
                 Control::ShutDown => End::ShutDown,
             }));
         }
+        progressed |= self.poll_promised(cx);
         if self.inbound.len() == 0 {
             self.patience.published = None;
         } else {
@@ -376,9 +385,7 @@ impl Client {
                 will = None;
             }
         }
-        self.session.unreleased =
-            std::mem::replace(&mut self.wire.machine, super::protocol::Machine::new(0))
-                .into_unreleased();
+        self.leave_unreleased();
         let mut wire = self.wire;
         match end {
             End::TakenOver { ends, reply } => {
@@ -426,6 +433,10 @@ fn leave(
     }
     let limits = &hub.settings.limits;
     let kept = limits.session_expiry_max.min(Duration::from_secs(expiry.into()));
+    let mut session = session;
+    if let Some(kept) = &mut session.kept {
+        kept.left(hub.millis(), expiry, will.clone());
+    }
     let session = hub.registry.park(&claim, session, Some(kept), will, limits.sessions_max);
     // Another connection has claimed it just now.
     if let Some(session) = session {
@@ -435,7 +446,7 @@ fn leave(
                     session.end();
                 }
             }
-            _ => session.end(),
+            _ => drop(session.end()),
         }
     }
 }

@@ -199,6 +199,11 @@ impl Drop for Entrance {
 
 async fn accept(bound: Bound, door: Arc<RwLock<Arc<Door>>>, shared: Arc<Shared>) {
     let mut is_failing = false;
+    let mut restored = shared.restored.clone();
+    // Without its sender the listener is gone.
+    if restored.wait_for(|restored| *restored).await.is_err() {
+        return;
+    }
     loop {
         match bound.accept().await {
             Ok(guest) => {

@@ -121,12 +121,14 @@ pub(super) struct Dropped {
     pub(super) too_large: AtomicU64,
     /// MQTT cannot say it.
     pub(super) inexpressible: AtomicU64,
+    /// Older than what may wait for the session.
+    pub(super) overflow: AtomicU64,
 }
 
 impl Dropped {
     pub(super) fn sum(&self) -> u64 {
-        let Self { expired, too_large, inexpressible } = self;
-        [expired, too_large, inexpressible].iter().map(|count| count.load(Relaxed)).sum()
+        let Self { expired, too_large, inexpressible, overflow } = self;
+        [expired, too_large, inexpressible, overflow].iter().map(|count| count.load(Relaxed)).sum()
     }
 }
 
@@ -206,7 +208,7 @@ impl Counters {
     /// What is counted, without what others know.
     pub(super) fn figures(&self) -> Figures {
         let count = |counter: &AtomicU64| counter.load(Relaxed);
-        let Dropped { expired, too_large, inexpressible } = &self.publishes_dropped;
+        let Dropped { expired, too_large, inexpressible, overflow } = &self.publishes_dropped;
         Figures {
             connections: self.connections.load(Relaxed),
             subscriptions: self.subscriptions.number(),
@@ -220,6 +222,7 @@ impl Counters {
                 ("expired", count(expired)),
                 ("too_large", count(too_large)),
                 ("inexpressible", count(inexpressible)),
+                ("overflow", count(overflow)),
             ],
             bytes_received_total: count(&self.bytes_received),
             bytes_sent_total: count(&self.bytes_sent),

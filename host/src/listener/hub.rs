@@ -1,16 +1,18 @@
 //! What all connections of a broker's listeners share.
 
+use super::archive::{Archive, Promise};
 use super::figures::{Counters, Figures};
 use super::packets::Will;
 use super::registry::{Due, Registry};
 use super::retained::{RetainedMessage, RetainedStore};
 use super::settings::Settings;
-use crate::broker::driver::Connection;
-use crate::broker::{BrokerError, Budget, Event, Qos, Topic};
+use crate::broker::driver::{Connection, RecordChange};
+use crate::broker::{BacklogBound, BrokerError, Budget, Event, Qos, Topic};
 use crate::mqtt::{EXPIRES_AT, Mapping, Packet, Protocol, RETAIN};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the `source` of plain messages begins with.
@@ -22,6 +24,25 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(10);
 /// A publish that is under way.
 pub(super) type Publishing = Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send>>;
 
+/// An event on its way to the broker.
+pub(super) struct Outgoing {
+    pub(super) topic: Topic,
+    pub(super) event: Arc<Event>,
+    pub(super) qos: Qos,
+    pub(super) from: Arc<str>,
+    /// What changes with it.
+    pub(super) records: Vec<RecordChange>,
+    /// At qos 1 and 2 it counts as published once this is kept too.
+    pub(super) retained: Promise,
+}
+
+impl Outgoing {
+    pub(super) fn new(topic: Topic, event: Arc<Event>, qos: Qos, from: Arc<str>) -> Self {
+        let (records, retained) = (Vec::new(), Promise::default());
+        Self { topic, event, qos, from, records, retained }
+    }
+}
+
 /// What all connections share. Those that came before the settings changed go on
 /// with the hub that they have: it has all but the settings in common with the next.
 pub(super) struct Hub {
@@ -30,23 +51,25 @@ pub(super) struct Hub {
     pub(super) mapping: Arc<Mapping>,
     pub(super) registry: Arc<Registry>,
     pub(super) retained: Arc<RetainedStore>,
+    /// What outlives the process, where the broker keeps it.
+    pub(super) archive: Option<Arc<Archive>>,
     pub(super) budget: Arc<Budget>,
     pub(super) counters: Arc<Counters>,
 }
 
 impl Hub {
-    pub(super) fn new(
-        broker: Arc<dyn Connection>,
-        settings: Settings,
-        retained: Arc<RetainedStore>,
-        unique: u64,
-    ) -> Arc<Self> {
+    pub(super) fn new(broker: Arc<dyn Connection>, settings: Settings, unique: u64) -> Arc<Self> {
+        let archive = broker.records().map(Archive::new);
+        let (messages_max, bytes_max) =
+            (settings.limits.retained_max, settings.limits.retained_bytes_max);
+        let retained = RetainedStore::new(messages_max, bytes_max, archive.clone());
         Arc::new(Self {
             broker,
             mapping: Arc::new(Mapping::new(settings.format, SOURCE.to_owned(), unique)),
             settings,
             registry: Arc::default(),
-            retained,
+            retained: Arc::new(retained),
+            archive,
             budget: Budget::unbounded(),
             counters: Arc::default(),
         })
@@ -64,9 +87,19 @@ impl Hub {
             mapping,
             registry: self.registry.clone(),
             retained: self.retained.clone(),
+            archive: self.archive.clone(),
             budget: self.budget.clone(),
             counters: self.counters.clone(),
         })
+    }
+
+    /// What may wait for a group of clients, of whom no one is to blame.
+    pub(super) fn group_bound(&self) -> Arc<BacklogBound> {
+        let (limits, counters) = (&self.settings.limits, self.counters.clone());
+        let on_discard = Box::new(move |events| {
+            counters.publishes_dropped.overflow.fetch_add(events, Relaxed);
+        });
+        BacklogBound::new(limits.queued_max, limits.queued_bytes_max, on_discard)
     }
 
     /// The event of a packet.
@@ -83,14 +116,14 @@ impl Hub {
         Arc::new(event)
     }
 
-    /// Keeps a message for later subscribers. Returns whether there was room.
+    /// Keeps a message for later subscribers. `None` where there is no room.
     pub(super) fn retain(
         &self,
         topic: &Topic,
         event: &Arc<Event>,
         qos: Qos,
         from: Option<&Arc<str>>,
-    ) -> bool {
+    ) -> Option<Promise> {
         self.retained.set(RetainedMessage {
             topic: topic.clone(),
             event: event.clone(),
@@ -99,27 +132,32 @@ impl Hub {
         })
     }
 
-    /// Gives an event to the broker.
-    pub(super) fn publish(
-        self: &Arc<Self>,
-        topic: Topic,
-        event: Arc<Event>,
-        qos: Qos,
-        from: Arc<str>,
-    ) -> Publishing {
+    /// Gives an event to the broker, with changes of records that go with it.
+    pub(super) fn publish(&self, outgoing: Outgoing) -> Publishing {
         let broker = self.broker.clone();
-        Box::pin(async move { broker.publish(&topic, event, qos, Some(&from)).await })
+        let Outgoing { topic, event, qos, from, records, retained } = outgoing;
+        if records.is_empty() && (qos == Qos::AtMostOnce || retained.is_kept()) {
+            // The way of nearly all, with as little as can be.
+            return Box::pin(async move { broker.publish(&topic, event, qos, Some(&from)).await });
+        }
+        Box::pin(async move {
+            let published = broker.publish_noting(&topic, event, qos, Some(&from), records);
+            let (published, kept) = tokio::join!(published, retained.kept());
+            published.and(kept)
+        })
     }
 
     /// Publishes a will, of which nobody waits for the end.
-    pub(super) fn publish_will(self: &Arc<Self>, client_id: &Arc<str>, will: Will) {
+    pub(super) fn publish_will(&self, client_id: &Arc<str>, will: Will) {
         let Some(topic) = topic_of(&will.packet, usize::MAX) else { return };
         let (qos, retain) = (will.packet.qos, will.packet.retain);
         let event = self.event(Protocol::V5, will.packet);
+        let mut outgoing = Outgoing::new(topic, event, qos, publisher(client_id));
         if retain {
-            self.retain(&topic, &event, qos, Some(client_id));
+            let retained = self.retain(&outgoing.topic, &outgoing.event, qos, Some(client_id));
+            outgoing.retained = retained.unwrap_or_default();
         }
-        let publishing = self.publish(topic, event, qos, publisher(client_id));
+        let publishing = self.publish(outgoing);
         let client_id = client_id.clone();
         let time_max = self.settings.limits.publish_time_max;
         tokio::spawn(async move {
@@ -134,7 +172,7 @@ impl Hub {
         loop {
             match self.registry.next_due().await {
                 Due::Will(client_id, will) => self.publish_will(&client_id, *will),
-                Due::Expired(session) => session.end(),
+                Due::Expired(session) => drop(session.end()),
             }
         }
     }

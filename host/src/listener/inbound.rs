@@ -2,23 +2,22 @@
 
 use super::connection::Client;
 use super::encode::{self, Answer};
-use super::hub::{Publishing, topic_of};
+use super::hub::{Outgoing, Publishing, topic_of};
 use super::packets::Received;
+use super::promised::Next;
 use super::reason::{Fault, Reason};
-use crate::broker::{BrokerError, Event, Qos, Topic};
+use crate::broker::{BrokerError, Qos, Topic};
 use crate::mqtt::{Packet, Protocol};
 use futures_util::future::poll_fn;
 use futures_util::stream::{FuturesOrdered, Stream};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// How long a connection that is over waits for the broker to take what it has begun
-/// with.
-const LAST_PUBLISHES_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long the end of a connection waits for what the broker is about to take.
+const ENDING_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Publishes that the broker has not taken, in the order in which they came.
 #[derive(Default)]
@@ -29,9 +28,7 @@ pub(super) struct Inbound {
 }
 
 struct Job {
-    topic: Topic,
-    event: Arc<Event>,
-    qos: Qos,
+    outgoing: Outgoing,
     id: u16,
     size: usize,
     reason: Reason,
@@ -102,23 +99,33 @@ impl Client {
         }
         let size = packet.payload.len() + packet.topic.len();
         let event = self.hub.event(self.protocol, packet);
-        if retain && !self.hub.retain(&topic, &event, qos, Some(&self.session.client_id)) {
-            self.answer(qos, id, Reason::QUOTA_EXCEEDED);
-            return Ok(());
+        let mut outgoing = Outgoing::new(topic, event, qos, self.publisher.clone());
+        if retain {
+            let (topic, event) = (&outgoing.topic, &outgoing.event);
+            let retained = self.hub.retain(topic, event, qos, Some(&self.session.client_id));
+            let Some(retained) = retained else {
+                self.answer(qos, id, Reason::QUOTA_EXCEEDED);
+                return Ok(());
+            };
+            outgoing.retained = retained;
+        }
+        if let (Some(kept), Qos::EffectivelyOnce) = (&self.session.kept, qos) {
+            // With the event, so that a crash leaves both or neither.
+            outgoing.records.push(kept.received(id));
         }
         let reason = match qos == Qos::AtLeastOnce
             && self.protocol == Protocol::V5
-            && self.hub.broker.has_subscribers(&topic) == Some(false)
+            && self.hub.broker.has_subscribers(&outgoing.topic) == Some(false)
         {
             true => Reason::NO_MATCHING_SUBSCRIBERS,
             false => Reason::SUCCESS,
         };
         if self.inbound.len() >= self.hub.settings.publish_window {
             self.inbound.bytes += size;
-            self.inbound.waiting.push_back(Job { topic, event, qos, id, size, reason });
+            self.inbound.waiting.push_back(Job { outgoing, id, size, reason });
             return Ok(());
         }
-        let mut publishing = self.hub.publish(topic, event, qos, self.publisher.clone());
+        let mut publishing = self.hub.publish(outgoing);
         if self.inbound.len() > 0 {
             self.inbound.bytes += size;
             self.inbound.start(publishing, id, qos, size, reason);
@@ -144,16 +151,15 @@ impl Client {
             while self.inbound.started.len() < self.hub.settings.publish_window
                 && let Some(job) = self.inbound.waiting.pop_front()
             {
-                let from = self.publisher.clone();
-                let publishing = self.hub.publish(job.topic, job.event, job.qos, from);
-                self.inbound.start(publishing, job.id, job.qos, job.size, job.reason);
+                let Job { outgoing, id, size, reason } = job;
+                let qos = outgoing.qos;
+                self.inbound.start(self.hub.publish(outgoing), id, qos, size, reason);
             }
         }
         Ok(progressed)
     }
 
-    /// At the end of the connection: waits a moment for what is with the broker. What
-    /// it has not taken then was never received: the client sends it again.
+    /// At the end of the connection: waits a moment for what is with the broker.
     pub(super) async fn finish_inbound(&mut self) {
         let all_done = poll_fn(|cx| {
             while self.inbound.len() > 0 {
@@ -166,15 +172,7 @@ impl Client {
             Poll::Ready(())
         });
         // What is late is given up.
-        let _ = tokio::time::timeout(LAST_PUBLISHES_TIME_MAX, all_done).await;
-        for id in self.recording.drain() {
-            self.wire.machine.answered(id);
-        }
-        for received in self.wire.inbox.drain(..) {
-            if let Received::Publish(packet) = received {
-                self.wire.machine.answered(packet.id);
-            }
-        }
+        let _ = tokio::time::timeout(ENDING_TIME_MAX, all_done).await;
     }
 
     fn done(&mut self, done: Done) -> Result<(), Fault> {
@@ -210,6 +208,9 @@ impl Client {
             Qos::EffectivelyOnce => {
                 if reason.is_failure() && self.protocol == Protocol::V5 {
                     wire.machine.answered(id);
+                    if let (Some(kept), true) = (&self.session.kept, self.recording.contains(&id)) {
+                        kept.released(id);
+                    }
                 }
                 self.recording.remove(&id);
                 encode::answer(self.protocol, Answer::Pubrec, id, reason, &mut wire.out);
@@ -225,11 +226,36 @@ impl Client {
         }
     }
 
-    /// Answers PUBREL.
+    /// Answers PUBREL, once it is kept: from the answer on the client may use the
+    /// identifier for another event.
     pub(super) fn released(&mut self, id: u16, is_known: bool) {
+        match &self.session.kept {
+            Some(kept) => self.await_promise(kept.released(id), Next::Complete(id, is_known)),
+            None => self.complete(id, is_known),
+        }
+    }
+
+    pub(super) fn complete(&mut self, id: u16, is_known: bool) {
         let reason = if is_known { Reason::SUCCESS } else { Reason::PACKET_IDENTIFIER_NOT_FOUND };
         self.wire.machine.answered(id);
         encode::answer(self.protocol, Answer::Pubcomp, id, reason, &mut self.wire.out);
+    }
+
+    /// Leaves to the session which publishes of qos 2 the client has not released. What
+    /// the broker has not taken by now was never received: the client sends it again.
+    pub(super) fn leave_unreleased(&mut self) {
+        let mut unreleased = self.wire.machine.take_unreleased();
+        for received in &self.wire.inbox {
+            if let Received::Publish(packet) = received
+                && packet.qos == Qos::EffectivelyOnce
+            {
+                unreleased.remove(packet.id);
+            }
+        }
+        for id in self.recording.drain() {
+            unreleased.remove(id);
+        }
+        self.session.unreleased = unreleased;
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a client is sent.
 
+use super::archive::Promise;
 use super::connection::Client;
 use super::encode::{self, Alias, Answer, Manner};
 use super::figures::Counters;
+use super::promised::Next;
 use super::protocol::Stage;
 use super::reason::{Fault, Reason};
 use super::session::{InFlight, Message, Subscription};
@@ -111,8 +113,9 @@ impl Client {
 
     fn send(&mut self, incoming: Incoming, key: usize, subscription: &Arc<Subscription>) {
         let mut identifiers = Vec::new();
-        let is_wanted = self.session.choose(key, &incoming.topic, &mut identifiers)
-            && self.rights.may_receive(&incoming.topic);
+        let event = (&incoming.topic, incoming.number);
+        let is_chosen = self.session.choose(key, event, &mut identifiers);
+        let may_receive = self.rights.may_receive(&incoming.topic);
         let size = incoming.event.size();
         let qos = incoming.qos;
         let retain = subscription.options.retain_as_published
@@ -124,13 +127,21 @@ impl Client {
             identifiers,
             subscription: subscription.clone(),
             token: (qos != Qos::AtMostOnce).then_some(incoming.token),
+            number: incoming.number,
             size,
         };
         if qos == Qos::AtMostOnce {
             subscription.share.remove(size);
         }
-        match is_wanted {
-            true => self.send_message(message, qos),
+        let mut expected = self.session.take_expected(key, message.number);
+        let may_send = may_receive && qos == Qos::EffectivelyOnce;
+        if let Some(id) = expected.take_if(|_| !may_send) {
+            // Under that identifier nothing more comes.
+            self.session.release(id);
+            self.write_pubrel(id);
+        }
+        match may_receive && is_chosen || expected.is_some() {
+            true => self.send_message(message, qos, expected),
             false => message.settle(),
         }
     }
@@ -156,19 +167,24 @@ impl Client {
                 identifiers: backlog.subscription.identifier.into_iter().collect(),
                 subscription: backlog.subscription,
                 token: None,
+                number: None,
                 size: 0,
             };
-            self.send_message(message, qos);
+            self.send_message(message, qos, None);
         }
     }
 
-    fn send_message(&mut self, message: Message, qos: Qos) {
+    /// Sends a message. `expected`: a process before has sent it under this
+    /// identifier, so that the client may have it.
+    fn send_message(&mut self, message: Message, qos: Qos, expected: Option<u16>) {
         if qos == Qos::AtMostOnce {
             self.write(&message, qos, 0, false);
             return;
         }
-        let id = self.session.next_id();
-        if !self.write(&message, qos, id, false) {
+        let id = expected.unwrap_or_else(|| self.session.next_id());
+        let kept = self.session.kept.as_ref().filter(|_| qos == Qos::EffectivelyOnce);
+        let noted = kept.map(|kept| kept.sent(id, &message.record(false)));
+        if noted.is_none() && !self.write(&message, qos, id, expected.is_some()) {
             message.settle();
             return;
         }
@@ -176,6 +192,38 @@ impl Client {
         let in_flight =
             InFlight { number: self.session.sent, stage: Stage::Sent(qos), message: Some(message) };
         self.session.in_flight.insert(id, in_flight);
+        if let Some(noted) = noted {
+            // The identifier is not to stand for another event after a crash.
+            self.await_promise(noted, Next::Publish(id, expected.is_some()));
+        }
+    }
+
+    /// Sends what is in flight. Where it is of no more use, a client that may have it is
+    /// told to release it.
+    pub(super) fn publish_kept(&mut self, id: u16, dup: bool) {
+        let Some(mut in_flight) = self.session.in_flight.remove(&id) else { return };
+        let (Stage::Sent(qos), Some(message)) = (in_flight.stage, in_flight.message.take()) else {
+            self.session.in_flight.insert(id, in_flight);
+            return;
+        };
+        if self.write(&message, qos, id, dup) {
+            in_flight.message = Some(message);
+        } else {
+            message.settle();
+            if !dup {
+                self.forget_sent(id);
+                return;
+            }
+            in_flight.stage = Stage::Released;
+            self.write_pubrel(id);
+        }
+        self.session.in_flight.insert(id, in_flight);
+    }
+
+    fn forget_sent(&self, id: u16) {
+        if let Some(kept) = &self.session.kept {
+            kept.completed(id);
+        }
     }
 
     /// Writes a PUBLISH, unless the event is of no more use or too large.
@@ -231,6 +279,10 @@ impl Client {
             && self.wire.unwritten() < WRITE_BYTES
             && let Some(id) = self.resending.pop_front()
         {
+            if let Some((promise, next)) = self.promise_of(id) {
+                self.await_promise(promise, next);
+                continue;
+            }
             let Some(mut in_flight) = self.session.in_flight.remove(&id) else { continue };
             match (in_flight.stage, in_flight.message.take()) {
                 (Stage::Sent(qos), Some(message)) => {
@@ -246,7 +298,19 @@ impl Client {
         }
     }
 
-    fn write_pubrel(&mut self, id: u16) {
+    /// What is to be kept, at qos 2, before something is sent again, where the session
+    /// is kept: the connection before may have ended earlier.
+    fn promise_of(&self, id: u16) -> Option<(Promise, Next)> {
+        let kept = self.session.kept.as_ref()?;
+        let next = match self.session.in_flight.get(&id)?.stage {
+            Stage::Sent(Qos::EffectivelyOnce) => Next::Publish(id, true),
+            Stage::Sent(_) => return None,
+            Stage::Released => Next::Release(id),
+        };
+        Some((kept.all(), next))
+    }
+
+    pub(super) fn write_pubrel(&mut self, id: u16) {
         let out = &mut self.wire.out;
         encode::answer(self.protocol, Answer::Pubrel, id, Reason::SUCCESS, out);
     }
@@ -278,10 +342,20 @@ impl Client {
             return Ok(());
         }
         in_flight.stage = Stage::Released;
-        if let Some(message) = in_flight.message.take() {
-            message.settle();
+        let Some(message) = in_flight.message.take() else {
+            self.write_pubrel(id);
+            return Ok(());
+        };
+        message.settle();
+        match &self.session.kept {
+            // With the acknowledgement, which is kept with it: the event does not come
+            // again, which the client would take for another one.
+            Some(kept) => {
+                let noted = kept.sent(id, &message.record(true));
+                self.await_promise(noted, Next::Release(id));
+            }
+            None => self.write_pubrel(id),
         }
-        self.write_pubrel(id);
         Ok(())
     }
 
@@ -298,8 +372,12 @@ impl Client {
     }
 
     fn is_over(&mut self, id: u16) {
-        if let Some(message) = self.session.in_flight.remove(&id).and_then(|sent| sent.message) {
+        let Some(sent) = self.session.in_flight.remove(&id) else { return };
+        if let Some(message) = &sent.message {
             message.settle();
+        }
+        if sent.stage != Stage::Sent(Qos::AtLeastOnce) {
+            self.forget_sent(id);
         }
     }
 }

@@ -31,9 +31,8 @@ struct Place {
     number: u64,
     /// Subscriptions with topics in common; `None` where there are many, or were.
     others: Option<Vec<usize>>,
-    /// How many of its next events may be older than a subscription that goes before
-    /// it, which has not got them.
-    older: usize,
+    /// It has not got events with lower numbers: they are older.
+    since: u64,
 }
 
 impl Place {
@@ -49,11 +48,15 @@ impl Place {
 
 /// The subscriptions that match a topic.
 struct Matching {
-    /// Which one delivers, of all.
-    first: Option<usize>,
-    /// And of those that want the client's own events, too.
-    first_of_all_events: Option<usize>,
+    /// Those that deliver first come first.
+    ranked: Vec<Ranked>,
     identifiers: Vec<u32>,
+}
+
+struct Ranked {
+    key: usize,
+    no_local: bool,
+    since: u64,
 }
 
 impl Overlaps {
@@ -69,7 +72,8 @@ impl Overlaps {
         }
         self.by_topic.clear();
         self.last += 1;
-        let mut place = Place { number: self.last, others: Some(Vec::new()), older: 0 };
+        let since = subscription.since;
+        let mut place = Place { number: self.last, others: Some(Vec::new()), since };
         for (other_key, other) in all.iter().filter(|(_, other)| !other.is_shared) {
             if !other.topics.overlaps(&subscription.topics) {
                 continue;
@@ -77,9 +81,6 @@ impl Overlaps {
             place.add(other_key);
             if let Some(other_place) = self.places.get_mut(&other_key) {
                 other_place.add(key);
-                if subscription.options.qos > other.options.qos {
-                    other_place.older = other_place.older.max(other.source.queued());
-                }
             }
         }
         self.places.insert(key, place);
@@ -88,12 +89,10 @@ impl Overlaps {
     /// Forgets a subscription.
     pub(super) fn remove(&mut self, key: usize) {
         self.by_topic.clear();
-        let Some(place) = self.places.remove(&key) else { return };
-        let Some(others) = place.others else { return };
+        let Some(others) = self.places.remove(&key).and_then(|place| place.others) else { return };
         for other in others {
-            if let Some(others) =
-                self.places.get_mut(&other).and_then(|place| place.others.as_mut())
-            {
+            let place = self.places.get_mut(&other);
+            if let Some(others) = place.and_then(|place| place.others.as_mut()) {
                 others.retain(|other| *other != key);
             }
         }
@@ -117,60 +116,64 @@ impl Overlaps {
         let places = &self.places;
         self.by_topic.entry(topic.clone()).or_insert_with(|| {
             let matching = all.iter().filter(|(_, s)| !s.is_shared && s.topics.matches(topic));
-            let matching: Vec<_> = matching.collect();
+            let mut matching: Vec<_> = matching.collect();
             // The highest qos, then the oldest.
-            let rank = |(key, subscription): &&(usize, &Arc<Subscription>)| {
+            matching.sort_by_key(|(key, subscription)| {
                 let number = places.get(key).map_or(u64::MAX, |place| place.number);
-                (subscription.options.qos, Reverse(number))
-            };
-            let first = matching.iter().max_by_key(rank);
-            let of_all_events = matching.iter().filter(|(_, s)| !s.options.no_local);
-            Matching {
-                first: first.map(|(key, _)| *key),
-                first_of_all_events: of_all_events.max_by_key(rank).map(|(key, _)| *key),
-                identifiers: matching.iter().filter_map(|(_, s)| s.identifier).collect(),
-            }
+                (Reverse(subscription.options.qos), number)
+            });
+            let identifiers = matching.iter().filter_map(|(_, s)| s.identifier).collect();
+            let ranked = matching.into_iter().map(|(key, subscription)| Ranked {
+                key,
+                no_local: subscription.options.no_local,
+                since: places.get(&key).map_or(0, |place| place.since),
+            });
+            Matching { ranked: ranked.collect(), identifiers }
         })
     }
 }
 
 impl Session {
-    /// Whether a subscription is the one to deliver its next event, which is of this
-    /// topic, and the identifiers to say with it.
-    pub(super) fn choose(&mut self, key: usize, topic: &Topic, identifiers: &mut Vec<u32>) -> bool {
+    /// Whether a subscription is the one to deliver an event of this topic and number,
+    /// and the identifiers to say with it.
+    pub(super) fn choose(
+        &mut self,
+        key: usize,
+        (topic, number): (&Topic, Option<u64>),
+        identifiers: &mut Vec<u32>,
+    ) -> bool {
         let Some(own) = self.subscriptions.get(key) else { return true };
-        let Some(place) = self.overlaps.places.get_mut(&key) else {
+        let no_local = own.options.no_local;
+        let has_it = |other_no_local: bool, since: u64| {
+            // One without the client's own events may not have got this one.
+            (!other_no_local || no_local) && number.is_none_or(|number| number >= since)
+        };
+        let Some(place) = self.overlaps.places.get(&key) else {
             identifiers.extend(own.identifier);
             return true;
         };
-        let may_be_older = place.older > 0;
-        place.older = place.older.saturating_sub(1);
-        let number = place.number;
-        if place.others.is_none() {
+        let Some(others) = &place.others else {
             let found = self.overlaps.matching(topic, &self.subscriptions);
-            // One without the client's own events may not have got this one.
-            let first = if own.options.no_local { found.first } else { found.first_of_all_events };
-            let is_chosen = first == Some(key) || may_be_older;
+            let before = found.ranked.iter().take_while(|other| other.key != key);
+            let mut before = before.filter(|other| has_it(other.no_local, other.since));
+            let is_chosen = before.next().is_none();
             if is_chosen {
                 identifiers.extend_from_slice(&found.identifiers);
             }
             return is_chosen;
-        }
+        };
         identifiers.extend(own.identifier);
         let mut is_chosen = true;
-        let places = &self.overlaps.places;
-        for other_key in places[&key].others.iter().flatten() {
+        for other_key in others {
             let Some(other) = self.subscriptions.get(*other_key) else { continue };
             if !other.topics.matches(topic) {
                 continue;
             }
             identifiers.extend(other.identifier);
-            let other_number = places.get(other_key).map_or(u64::MAX, |other| other.number);
+            let Some(other_place) = self.overlaps.places.get(other_key) else { continue };
             let goes_before = other.options.qos > own.options.qos
-                || other.options.qos == own.options.qos && other_number < number;
-            // One without the client's own events may not have got this one.
-            let has_it = !other.options.no_local || own.options.no_local;
-            is_chosen &= !(goes_before && has_it) || may_be_older;
+                || other.options.qos == own.options.qos && other_place.number < place.number;
+            is_chosen &= !(goes_before && has_it(other.options.no_local, other_place.since));
         }
         is_chosen
     }

@@ -57,6 +57,7 @@ impl Client {
             && self.wire.unwritten() < limits.send_buffer_bytes_max
             && self.inbound.len() < usize::from(limits.receive_max)
             && self.inbound.bytes() < limits.receive_bytes_max
+            && self.promised.len() < usize::from(limits.receive_max.max(limits.in_flight_max))
     }
 
     /// When a client that is slowed down is heard again.

@@ -5,11 +5,12 @@
 use super::frames::{self, Frame};
 use super::packets::Received;
 use super::reason::{Fault, Reason};
+use super::session::Unreleased;
 use super::{encode, read};
 use crate::broker::Qos;
 use crate::mqtt::{Packet, Protocol};
 use bytes::Bytes;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 /// What the server says of itself when it accepts a client.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +48,7 @@ pub(super) struct Machine {
     receive_max: usize,
     unanswered: usize,
     /// Packets of qos 2 that were received and not released.
-    unreleased: HashSet<u16>,
+    unreleased: Unreleased,
 }
 
 impl Machine {
@@ -63,7 +64,7 @@ impl Machine {
             aliases: Vec::new(),
             receive_max: usize::MAX,
             unanswered: 0,
-            unreleased: HashSet::new(),
+            unreleased: Unreleased::default(),
         }
     }
 
@@ -175,7 +176,7 @@ impl Machine {
             }
             6 => {
                 let (id, _) = read::answer(protocol, body)?;
-                Received::Released(id, self.unreleased.remove(&id))
+                Received::Released(id, self.unreleased.remove(id))
             }
             7 => Received::Completed(read::answer(protocol, body)?.0),
             8 => Received::Subscribe(read::subscribe(protocol, body)?),
@@ -196,7 +197,7 @@ impl Machine {
     fn publish(&mut self, protocol: Protocol, header: u8, body: &[u8]) -> Result<Received, Fault> {
         let (mut packet, alias) = read::publish(protocol, header, body)?;
         self.resolve(&mut packet, alias)?;
-        if packet.qos == Qos::EffectivelyOnce && !self.unreleased.insert(packet.id) {
+        if packet.qos == Qos::EffectivelyOnce && !self.unreleased.insert(packet.id, packet.dup) {
             return Ok(Received::Repeated(packet.id));
         }
         if packet.qos != Qos::AtMostOnce {
@@ -248,17 +249,17 @@ impl Machine {
 
     /// A PUBLISH was answered for the last time, or refused.
     pub(super) fn answered(&mut self, id: u16) {
-        self.unreleased.remove(&id);
+        self.unreleased.remove(id);
         self.unanswered = self.unanswered.saturating_sub(1);
     }
 
     /// Goes on with what an earlier connection has received and was not released.
-    pub(super) fn resume(&mut self, unreleased: HashSet<u16>) {
+    pub(super) fn resume(&mut self, unreleased: Unreleased) {
         self.unreleased = unreleased;
     }
 
     /// What was received and not released.
-    pub(super) fn into_unreleased(self) -> HashSet<u16> {
-        self.unreleased
+    pub(super) fn take_unreleased(&mut self) -> Unreleased {
+        std::mem::take(&mut self.unreleased)
     }
 }

@@ -1,5 +1,6 @@
 //! Which client has which session: takeover, expiry, and wills that wait.
 
+use super::archive::Promise;
 use super::packets::Will;
 use super::session::Session;
 use parking_lot::Mutex;
@@ -62,12 +63,14 @@ struct Parked {
 /// What a connection holds while the session is its own.
 pub(super) struct Claim {
     number: u64,
-    client_id: Arc<str>,
+    pub(super) client_id: Arc<str>,
     /// The session of an earlier connection.
     pub(super) session: Option<Box<Session>>,
     /// The will of an earlier connection that is to be published now, as its
     /// session ends.
     pub(super) will: Option<Will>,
+    /// Once it is kept, an earlier session that was to end is not found any more.
+    pub(super) ended: Promise,
 }
 
 /// What is due.
@@ -99,7 +102,13 @@ impl Registry {
             }
             (number, before)
         };
-        let mut claim = Claim { number, client_id: client_id.clone(), session: None, will: None };
+        let mut claim = Claim {
+            number,
+            client_id: client_id.clone(),
+            session: None,
+            will: None,
+            ended: Promise::default(),
+        };
         match before.map(|slot| slot.holder) {
             None => {}
             Some(Holder::Offline(parked)) => {
@@ -121,7 +130,7 @@ impl Registry {
             }
         }
         if clean && let Some(session) = claim.session.take() {
-            session.end();
+            claim.ended = session.end();
         }
         Some(claim)
     }
@@ -154,33 +163,39 @@ impl Registry {
             let delay = now + Duration::from_secs(will.delay.into());
             (will, expires.map_or(delay, |expires| delay.min(expires)))
         });
-        let mut evicted = None;
-        {
+        let evicted = {
             let mut state = self.state.lock();
             if state.slots.get(&claim.client_id).is_none_or(|slot| slot.number != claim.number) {
                 return Some(session);
             }
-            if state.offline >= sessions_max {
-                evicted = state.evict();
-            }
-            let due = match (&will, expires) {
-                (Some((_, at)), Some(expires)) => Some((*at).min(expires)),
-                (Some((_, at)), None) => Some(*at),
-                (None, expires) => expires,
-            };
-            let parked = Parked { session: Some(session), expires, will, due };
-            state.offline += 1;
-            if let Some(due) = due {
-                state.due.insert((due, claim.number), claim.client_id.clone());
-            }
-            let slot = Slot { number: claim.number, holder: Holder::Offline(Box::new(parked)) };
-            state.slots.insert(claim.client_id.clone(), slot);
-        }
+            state.park(claim.number, session, (expires, will), sessions_max)
+        };
+        self.parked(evicted);
+        None
+    }
+
+    /// Keeps a session of a process before. Nobody has claimed it.
+    pub(super) fn restore(
+        &self,
+        session: Box<Session>,
+        expires: Option<Instant>,
+        will: Option<(Will, Instant)>,
+        sessions_max: usize,
+    ) {
+        let evicted = {
+            let mut state = self.state.lock();
+            state.last += 1;
+            let number = state.last;
+            state.park(number, session, (expires, will), sessions_max)
+        };
+        self.parked(evicted);
+    }
+
+    fn parked(&self, evicted: Option<Box<Session>>) {
         self.changed.notify_one();
         if let Some(session) = evicted {
             session.end();
         }
-        None
     }
 
     /// Waits until something is due.
@@ -219,6 +234,27 @@ impl Registry {
 }
 
 impl State {
+    /// Puts a session where its client finds it. Returns the one that makes way.
+    fn park(
+        &mut self,
+        number: u64,
+        session: Box<Session>,
+        (expires, will): (Option<Instant>, Option<(Will, Instant)>),
+        sessions_max: usize,
+    ) -> Option<Box<Session>> {
+        let evicted = if self.offline >= sessions_max { self.evict() } else { None };
+        let will_at = will.as_ref().map(|(_, at)| *at);
+        let due = [will_at, expires].into_iter().flatten().min();
+        let client_id = session.client_id.clone();
+        let parked = Parked { session: Some(session), expires, will, due };
+        self.offline += 1;
+        if let Some(due) = due {
+            self.due.insert((due, number), client_id.clone());
+        }
+        self.slots.insert(client_id, Slot { number, holder: Holder::Offline(Box::new(parked)) });
+        evicted
+    }
+
     fn pop_due(&mut self, now: Instant) -> Option<Due> {
         loop {
             let (at, number) = *self.due.keys().next()?;
@@ -233,6 +269,9 @@ impl State {
             }
             if parked.will.as_ref().is_some_and(|(_, at)| *at <= now) {
                 let will = parked.will.take()?;
+                if let Some(kept) = parked.session.as_mut().and_then(|found| found.kept.as_mut()) {
+                    kept.will_is_out();
+                }
                 parked.due = parked.expires;
                 if let Some(expires) = parked.expires {
                     self.due.insert((expires, number), client_id.clone());

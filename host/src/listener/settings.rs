@@ -99,6 +99,12 @@ pub struct Limits {
     pub in_flight_max: u16,
     /// Likewise, in bytes. One event may be above it.
     pub in_flight_bytes_max: usize,
+    /// Events of qos 1 and 2 that wait for a session, those in flight among them.
+    /// Beyond it the oldest are discarded, and the client is disconnected. A group
+    /// of clients has a bound of its own, as large.
+    pub queued_max: usize,
+    /// Likewise, in bytes. One event may be above it.
+    pub queued_bytes_max: usize,
     /// Topic aliases that a client may set.
     pub topic_aliases_max: u16,
     /// Subscriptions of a session.
@@ -134,6 +140,8 @@ impl Default for Limits {
             publish_time_max: Duration::from_secs(60),
             in_flight_max: 1024,
             in_flight_bytes_max: 32 * MIB,
+            queued_max: 100_000,
+            queued_bytes_max: 256 * MIB,
             topic_aliases_max: 32,
             subscriptions_max: 4096,
             sessions_max: 100_000,

@@ -1,6 +1,6 @@
 //! `$SYS` topics: figures of the broker, for MQTT clients.
 
-use super::hub::Hub;
+use super::hub::{Hub, Outgoing};
 use crate::broker::{Event, Qos, Topic};
 use crate::mqtt::RETAIN;
 use std::sync::Arc;
@@ -49,8 +49,8 @@ async fn publish(hub: &Arc<Hub>, name: &str, value: String) {
     let mut event: Event = hub.mapping.plain(topic.as_str().as_bytes(), value.into());
     event.attributes.push((RETAIN.to_owned(), "true".to_owned()));
     let event = Arc::new(event);
-    if hub.retain(&topic, &event, Qos::AtMostOnce, None) {
+    if hub.retain(&topic, &event, Qos::AtMostOnce, None).is_some() {
         // At qos 0 there is nothing to wait for, and nothing to be done about it.
-        let _ = hub.publish(topic, event, Qos::AtMostOnce, "$SYS".into()).await;
+        let _ = hub.publish(Outgoing::new(topic, event, Qos::AtMostOnce, "$SYS".into())).await;
     }
 }

@@ -1,5 +1,6 @@
 //! The tests, by theme. Each is a function of a harness.
 
+pub(crate) mod backlog_bound;
 pub(crate) mod budget;
 pub(crate) mod dead_letter;
 pub(crate) mod dedupe;

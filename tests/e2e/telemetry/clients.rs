@@ -51,6 +51,7 @@ async fn what_mqtt_clients_do_is_counted() {
         ("dropped_total", "expired", 0.0),
         ("dropped_total", "too_large", 0.0),
         ("dropped_total", "inexpressible", 0.0),
+        ("dropped_total", "overflow", 0.0),
     ] {
         let name = format!("wasi_pubsub_listener_{name}");
         let found = samples.get(&name, &[BROKER, ("reason", reason)]);

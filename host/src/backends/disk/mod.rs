@@ -1,10 +1,12 @@
 //! `pubsub.disk`: the built-in broker with a file, so that what it has outlives
 //! the process.
 //!
-//! The file is a database of `SQLite`: `version_1.sql` says what is in it, and
-//! people may look with their own tools. One thread writes: it commits what has
-//! gathered, and tells everybody afterwards. Two read.
+//! The file is a database of `SQLite`: `version_1.sql` and those after it say what
+//! is in it, and people may look with their own tools. One thread writes: it commits
+//! what has gathered, and tells everybody afterwards. One brings the log of that into
+//! the file. Two read.
 
+mod aside;
 mod check;
 mod error;
 mod gather;
@@ -29,11 +31,13 @@ pub use check::{Compacted, check, compact};
 pub use section::{DiskSection, DiskSettings, MAX_BYTES, SUBSCRIPTION_EXPIRY};
 
 use crate::broker::TopicFilter;
+use crate::broker::driver::Records;
 use crate::builtin::Publication;
 use crate::builtin::storage::{
     Appended, Contents, Fetch, FetchReply, Position, Progress, SnapshotRecord, Storage,
     StorageError, SubscriptionRecord, TopicStats, Trim, Trimmed,
 };
+use aside::Aside;
 use async_trait::async_trait;
 use error::{failed, refused, wrong};
 use lock::LockFile;
@@ -99,7 +103,8 @@ impl DiskStorage {
         let (topics, last) =
             begin(&connection).map_err(|error| failed(&path, "cannot read the store", &error))?;
         let shared = Arc::new(Shared::new(path.clone(), options.max_bytes, topics, last));
-        let writer = Writer::new(shared.clone(), connection, lock)
+        let other = schema::open_beside(&path, vfs)?;
+        let writer = Writer::new(shared.clone(), connection, other, lock)
             .map_err(|error| failed(&path, "cannot open the store", &error))?;
         let storage = Self {
             shared,
@@ -201,6 +206,10 @@ impl Storage for DiskStorage {
 
     fn set_bytes_max(&self, bytes: u64) {
         self.shared.set_max_bytes(bytes);
+    }
+
+    fn records(&self) -> Option<Arc<dyn Records>> {
+        Some(Arc::new(Aside::new(self.shared.clone(), self.readers.clone())))
     }
 
     fn append(&self, publication: Publication) -> Appended {

@@ -147,7 +147,8 @@ impl Shared {
             return answered(Err(closed(&self.path)));
         }
         // What may not come twice is noted even where nobody wants it.
-        if !publication.is_kept && publication.once.is_none() {
+        let is_noted = publication.once.is_some() || !publication.records.is_empty();
+        if !publication.is_kept && !is_noted {
             let number = state.give_number(&mut publication);
             if state.pending_events == 0 {
                 (state.resolved, state.delivered) = (number, number);

@@ -12,10 +12,10 @@ const APPLICATION_ID: i64 = 0x7770_7562;
 
 /// How each format is made from the one before. What comes first makes the first
 /// one, of nothing. A step that was released never changes.
-const STEPS: &[&str] = &[include_str!("version_1.sql")];
+const STEPS: &[&str] = &[include_str!("version_1.sql"), include_str!("version_2.sql")];
 
 /// Larger pages than usual: fewer of them for events of some kilobytes.
-const PAGE_BYTES: u32 = 8192;
+pub(super) const PAGE_BYTES: u32 = 8192;
 /// What a writer has of the file in memory.
 const WRITER_CACHE_KIB: u32 = 32 * 1024;
 /// What each reader has of it.
@@ -40,6 +40,18 @@ pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, 
         migrate(connection, STEPS)
     };
     prepare(&mut connection).map_err(|error| failed(path, "cannot open the store", &error))?;
+    Ok(connection)
+}
+
+/// Opens the file, which [`open_writer`] has made ready, to bring its log in.
+pub(super) fn open_beside(path: &Path, vfs: Option<&str>) -> Result<Connection, StorageError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = connect(path, flags, vfs)?;
+    let prepare = || -> rusqlite::Result<()> {
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)
+    };
+    prepare().map_err(|error| failed(path, "cannot open the store", &error))?;
     Ok(connection)
 }
 

@@ -1,5 +1,6 @@
 //! The thread that writes: one transaction for all that has gathered.
 
+use super::aside;
 use super::error::failed;
 use super::gather::Gather;
 use super::lock::LockFile;
@@ -50,9 +51,10 @@ impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         mut connection: Connection,
+        other: Connection,
         lock: LockFile,
     ) -> rusqlite::Result<Self> {
-        let log = Log::of(&mut connection)?;
+        let log = Log::of(&mut connection, other)?;
         let (gather, is_failing) = (Gather::default(), false);
         Ok(Self { shared, connection, log, gather, is_failing, _lock: lock })
     }
@@ -71,9 +73,12 @@ impl Writer {
             }
             self.log.shorten(&self.connection);
         }
+        let Self { connection, log, _lock: lock, .. } = self;
+        drop(log);
         // Closing the last connection removes the log; readers may still be there.
-        let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        drop(self);
+        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        drop(connection);
+        drop(lock);
     }
 
     /// Commits a batch and tells everybody. Returns whether all its commands are over.
@@ -189,6 +194,9 @@ fn write_events(
             insert(&mut statement, *number, id, publication)?;
             let event = (*number, publication.time);
             topics.add(id, &publication.topic, event, publication.size);
+        }
+        for change in &publication.records {
+            aside::put(connection, change)?;
         }
         if let Some((hash, until)) = publication.once {
             once += 1;

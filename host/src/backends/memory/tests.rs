@@ -381,6 +381,7 @@ async fn unsettled_events_return_in_order_with_the_source() {
         max_in_flight_bytes: 1000,
         group_max_in_flight: None,
         share: Share::new(&Budget::unbounded()),
+        backlog_bound: None,
         not_from: None,
         ready: crate::broker::driver::Ready(Arc::new(|| {})),
     };
@@ -420,6 +421,7 @@ async fn a_source_holds_its_bound_in_bytes_and_says_when_there_is_room() {
         max_in_flight_bytes: 250,
         group_max_in_flight: None,
         share: Share::new(&Budget::unbounded()),
+        backlog_bound: None,
         not_from: None,
         ready: crate::broker::driver::Ready(Arc::new(count)),
     };

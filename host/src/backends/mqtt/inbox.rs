@@ -246,7 +246,7 @@ impl Inbox {
         }
         self.held.events += 1;
         self.held.bytes += bytes;
-        let incoming = Incoming { token, event, topic, qos, attempt: None };
+        let incoming = Incoming { token, event, topic, qos, attempt: None, number: None };
         self.ready.push_back(Buffered { incoming, bytes });
     }
 

@@ -34,6 +34,7 @@ fn open(budget: &Arc<Budget>) -> (Subscriber, MqttSource) {
         max_in_flight_bytes: 100 * SIZE,
         group_max_in_flight: None,
         share: Share::new(budget),
+        backlog_bound: None,
         not_from: None,
         ready: Ready(Arc::new(|| {})),
     };

@@ -58,7 +58,7 @@ impl Machine {
         let topic = Topic::new("t").unwrap();
         let (token, event) = (Token(self.tokens), Arc::new(event));
         let (mut actions, now) = (Actions::default(), self.now);
-        let incoming = Incoming { token, event, topic, qos, attempt };
+        let incoming = Incoming { token, event, topic, qos, attempt, number: None };
         let handout = self.deliveries.offer(incoming, || now, &mut actions);
         (handout, actions)
     }

@@ -37,6 +37,10 @@ pub(super) struct Backlog {
     fetched_to: u64,
     /// How many events are behind, as far as is known.
     behind_events: u64,
+    /// The bytes of those of them that were seen here.
+    behind_bytes: usize,
+    /// Whether what is behind is fetched to be discarded, whoever is there.
+    pub(super) is_draining: bool,
     /// How many came out of the storage since it began.
     fetched_events: u64,
 }
@@ -74,6 +78,8 @@ impl Backlog {
             round: 0,
             fetched_to: 0,
             behind_events: 0,
+            behind_bytes: 0,
+            is_draining: false,
             fetched_events: 0,
         }
     }
@@ -111,12 +117,14 @@ impl Backlog {
             Some(behind) if self.is_held => {
                 behind.left = behind.left.max(entry.number);
                 self.behind_events += 1;
+                self.behind_bytes += entry.size;
             }
             Some(_) => insert_in_order(&mut self.later, entry),
             None if is_full => {
                 let number = entry.number;
                 self.behind = Some(Behind { from: number, end: None, left: number });
                 self.behind_events = 1;
+                self.behind_bytes = entry.size;
             }
             None => {
                 self.ready_bytes += entry.size;
@@ -155,6 +163,23 @@ impl Backlog {
             self.ready_bytes -= entry.size;
         }
         Some(entry)
+    }
+
+    /// Takes out the oldest event of qos 1 and 2 that is here.
+    pub(super) fn discard_first(&mut self) -> Option<Entry> {
+        let stored = |entry: &Entry| entry.qos > Qos::AtMostOnce;
+        if let Some(at) = self.ready.iter().position(stored) {
+            let entry = self.ready.remove(at)?;
+            self.ready_bytes -= entry.size;
+            return Some(entry);
+        }
+        // What is behind is older than the rest.
+        if self.behind.is_none() { self.later.pop_front() } else { None }
+    }
+
+    /// The bytes of the events that wait, as far as they are known.
+    pub(super) fn bytes(&self) -> usize {
+        self.ready_bytes + self.behind_bytes
     }
 
     /// The lowest number of qos 1 and 2 that was never handed out, where there is
@@ -218,7 +243,7 @@ impl Backlog {
         }
         // What was fetched at qos 0 is fetched again with the rest.
         self.ready.retain(|entry| !held(entry) && entry.is_counted);
-        self.ready_bytes = 0;
+        self.behind_bytes += std::mem::take(&mut self.ready_bytes);
         self.behind_events += count;
         self.fetched_events = self.fetched_events.saturating_sub(count);
         self.round += 1;
@@ -232,7 +257,7 @@ impl Backlog {
 
     /// What to fetch now, if anything, and the number of the round.
     pub(super) fn fetch(&mut self, filter: &TopicFilter) -> Option<(Fetch, u64)> {
-        if self.fetching || self.ready.len() > PAGE_EVENTS_MAX / 2 {
+        if !self.wants_fetch() {
             return None;
         }
         let which = if self.open.is_empty() {
@@ -249,7 +274,7 @@ impl Backlog {
     /// Whether something waits to be fetched that nobody fetches yet.
     pub(super) fn wants_fetch(&self) -> bool {
         !self.fetching
-            && self.ready.len() <= PAGE_EVENTS_MAX / 2
+            && (self.is_draining || self.ready.len() <= PAGE_EVENTS_MAX / 2)
             && (self.behind.is_some() || !self.open.is_empty())
     }
 
@@ -279,6 +304,7 @@ impl Backlog {
         self.behind_events = self.behind_events.saturating_sub(fetched);
         self.fetched_events += fetched;
         for stored in page.events {
+            self.behind_bytes = self.behind_bytes.saturating_sub(stored.event.size());
             self.take_later(stored.number);
             if let Some(entry) = entry(stored) {
                 self.push(entry);
@@ -295,6 +321,7 @@ impl Backlog {
                 self.fetched_to = behind.end.unwrap_or(page.next);
                 self.behind = None;
                 self.behind_events = 0;
+                self.behind_bytes = 0;
                 self.take_later(u64::MAX);
             }
         }

@@ -50,6 +50,7 @@ impl Entry {
             topic: self.topic.clone(),
             qos: self.qos.min(qos),
             attempt: Some(self.attempt),
+            number: Some(self.number),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Fetching what is only in the storage.
 
+use super::bounded::Discarded;
 use super::member::{Told, tell};
 use super::{Entry, Queue};
 use crate::broker::Qos;
@@ -17,7 +18,7 @@ impl Queue {
     pub(in crate::builtin) fn fetch(self: &Arc<Self>) {
         let asked = {
             let mut state = self.state.lock();
-            let wanted = !state.members.is_empty() && !state.closed && !state.is_paused;
+            let wanted = state.is_fetching_useful() && !state.closed && !state.is_paused;
             if wanted { state.backlog.fetch(&self.filter) } else { None }
         };
         let Some((fetch, round)) = asked else { return };
@@ -37,22 +38,24 @@ impl Queue {
     }
 
     fn fetched(self: &Arc<Self>, round: u64, page: Result<Page, StorageError>) {
-        let (told, again) = match page {
+        let (told, again, discarded) = match page {
             Ok(page) => self.take_page(round, page),
             Err(error) => {
                 tracing::warn!(subscription = self.name, %error, "events cannot be read");
                 self.state.lock().backlog.fetch_failed(round);
-                (Told::new(), Some(FETCH_AGAIN))
+                (Told::new(), Some(FETCH_AGAIN), None)
             }
         };
         tell(&told);
+        self.discarded(discarded);
         if let Some(delay) = again {
             self.fetch_later(delay);
         }
     }
 
-    /// Returns whom to tell, and when to fetch again, if at once or later.
-    fn take_page(&self, round: u64, page: Page) -> (Told, Option<Duration>) {
+    /// Returns whom to tell, when to fetch again, if at once or later, and what was
+    /// discarded.
+    fn take_page(&self, round: u64, page: Page) -> (Told, Option<Duration>, Option<Discarded>) {
         let filter = self.event_filter();
         let mut state = self.state.lock();
         let (qos, not_from) = (state.qos, state.not_from.clone());
@@ -67,16 +70,22 @@ impl Queue {
             (!own && !live && fits).then(|| Entry::stored(stored, qos))
         };
         let Some(fetched) = state.backlog.take_page(round, page, wanted) else {
-            return (Told::new(), None);
+            return (Told::new(), None, None);
         };
         for entry in fetched.open {
             state.returned.insert(entry.number, entry);
         }
-        state.lost(fetched.lost);
-        let again = state.backlog.wants_fetch().then_some(match fetched.is_early {
+        state.over.extend(fetched.lost);
+        state.report();
+        let discarded = state.discard();
+        if state.members.is_empty() {
+            state.backlog.park();
+        }
+        let goes_on = state.backlog.wants_fetch() && state.is_fetching_useful();
+        let again = goes_on.then_some(match fetched.is_early {
             true => FETCH_AGAIN,
             false => Duration::ZERO,
         });
-        (state.all(), again)
+        (state.all(), again, discarded)
     }
 }

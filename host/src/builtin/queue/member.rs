@@ -1,7 +1,7 @@
 //! Who takes events from a queue.
 
 use crate::broker::driver::{Ready, SubscribeRequest};
-use crate::broker::{Order, Qos, Share};
+use crate::broker::{BacklogBound, Order, Qos, Share};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -15,7 +15,10 @@ pub(in crate::builtin) struct Member {
     pub(in crate::builtin) max_in_flight_bytes: usize,
     /// Of the whole group.
     pub(in crate::builtin) group_max_in_flight: Option<usize>,
+    pub(in crate::builtin) backlog_bound: Option<Arc<BacklogBound>>,
     pub(in crate::builtin) not_from: Option<String>,
+    /// Whether nothing outlives it that is its own.
+    pub(in crate::builtin) is_temporary: bool,
     pub(in crate::builtin) ready: Ready,
     pub(in crate::builtin) share: Arc<Share>,
     pub(in crate::builtin) dropped: AtomicU64,
@@ -48,7 +51,9 @@ impl Member {
             max_in_flight: request.max_in_flight.max(1),
             max_in_flight_bytes: request.max_in_flight_bytes,
             group_max_in_flight: request.group_max_in_flight,
+            backlog_bound: request.backlog_bound,
             not_from: request.not_from,
+            is_temporary: request.is_temporary,
             ready: request.ready,
             share: request.share,
             dropped: AtomicU64::new(0),

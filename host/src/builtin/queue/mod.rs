@@ -1,6 +1,7 @@
 //! The events of one subscription, and who takes them.
 
 mod backlog;
+mod bounded;
 mod entry;
 mod fetching;
 mod lanes;
@@ -40,6 +41,9 @@ pub(super) struct Queue {
     pub(super) used: Mutex<SystemTime>,
     /// Whether there was a subscriber in this process.
     was_used: AtomicBool,
+    /// Whether it is kept for one that has gone to come again, or may come: a group is
+    /// not over with its last member then.
+    stays: AtomicBool,
     event_filter: RwLock<Option<Arc<EventFilter>>>,
     settings: Arc<Settings>,
     storage: Arc<dyn Storage>,
@@ -104,6 +108,7 @@ impl Queue {
             is_durable: AtomicBool::new(parts.is_durable),
             used: Mutex::new(parts.created),
             was_used: AtomicBool::new(false),
+            stays: AtomicBool::new(parts.is_durable),
             event_filter: RwLock::new(parts.event_filter.map(Arc::new)),
             settings,
             storage,
@@ -152,8 +157,23 @@ impl Queue {
 
     /// Lets a member take events. Nothing is fetched for it yet.
     pub(super) fn join(&self, member: Arc<Member>) {
-        self.was_used.store(true, Ordering::Relaxed);
-        self.state.lock().join(member);
+        let is_first = !self.was_used.swap(true, Ordering::Relaxed);
+        if !member.is_temporary {
+            self.stays.store(false, Ordering::Relaxed);
+        }
+        let mut state = self.state.lock();
+        state.set_bound(member.backlog_bound.as_ref(), is_first);
+        state.join(member);
+    }
+
+    /// A member goes that comes again.
+    pub(super) fn await_another(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is over once nobody takes from it.
+    pub(super) fn ends_with_members(&self) -> bool {
+        self.group.is_none() || !self.stays.load(Ordering::Relaxed)
     }
 
     /// Whether there was a subscriber in this process.
@@ -222,17 +242,19 @@ impl Queue {
 
     /// Puts an event in that was admitted; adds whom to tell.
     pub(super) fn put(self: &Arc<Self>, entry: Entry, admission: Admission, told: &mut Told) {
-        let wants_fetch = {
+        let (wants_fetch, discarded) = {
             let mut state = self.state.lock();
             state.put(entry, admission, &self.settings);
+            let discarded = state.discard();
             let hungry = state.hungry_ones();
             if told.is_empty() {
                 *told = hungry;
             } else {
                 told.extend(hungry);
             }
-            state.backlog.wants_fetch() && !state.members.is_empty()
+            (state.backlog.wants_fetch() && state.is_fetching_useful(), discarded)
         };
+        self.discarded(discarded);
         if wants_fetch {
             self.fetch_later(Duration::ZERO);
         }

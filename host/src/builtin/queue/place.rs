@@ -36,14 +36,12 @@ impl Queue {
     }
 
     pub(in crate::builtin) fn resume(self: &Arc<Self>) {
-        let (told, noted) = {
+        let told = {
             let mut state = self.state.lock();
             state.is_paused = false;
-            (state.all(), self.is_durable() && !std::mem::replace(&mut state.is_noted, true))
+            state.all()
         };
-        if noted {
-            self.progressed(false);
-        }
+        self.note_progress();
         self.fetch();
         tell(&told);
         self.room.notify_waiters();
@@ -61,6 +59,12 @@ impl Queue {
     /// before.
     pub(in crate::builtin) fn position(&self, durable: u64) -> Position {
         self.state.lock().position(durable)
+    }
+
+    /// Whether an event is still to be handed out, or was and is not acknowledged.
+    pub(in crate::builtin) fn awaits(&self, number: u64, durable: u64) -> bool {
+        let position = self.position(durable);
+        number >= position.next || position.open.iter().any(|(open, _)| *open == number)
     }
 
     /// Whether an event of another queue is one that this one wants, as far as can be
@@ -94,12 +98,18 @@ impl Queue {
 
     /// Lets the storage know how far it is, if that is far from what it knows.
     pub(in crate::builtin) fn note_idle_progress(self: &Arc<Self>, durable: u64) {
-        let noted = {
-            let mut state = self.state.lock();
-            let lags = state.next(durable).saturating_sub(state.kept_next) > LAG_MAX;
-            lags && self.is_durable() && !std::mem::replace(&mut state.is_noted, true)
+        let lags = {
+            let state = self.state.lock();
+            state.next(durable).saturating_sub(state.kept_next) > LAG_MAX
         };
-        if noted {
+        if lags {
+            self.note_progress();
+        }
+    }
+
+    /// Lets the storage know that there is progress.
+    pub(in crate::builtin) fn note_progress(self: &Arc<Self>) {
+        if self.is_durable() && !std::mem::replace(&mut self.state.lock().is_noted, true) {
             self.progressed(false);
         }
     }
@@ -107,22 +117,21 @@ impl Queue {
     /// Forgets the events of topics that nobody has in hand. Returns whom to tell:
     /// what was behind them may be next.
     pub(in crate::builtin) fn purge(self: &Arc<Self>, filter: &TopicFilter) -> Told {
-        let (told, noted) = {
+        let told = {
             let mut state = self.state.lock();
             let _dropped = state.purge(filter);
-            let noted = self.is_durable() && !std::mem::replace(&mut state.is_noted, true);
-            (state.all(), noted)
+            state.all()
         };
-        if noted {
-            self.progressed(false);
-        }
+        self.note_progress();
         self.room.notify_waiters();
         told
     }
 
     /// Says how many events are only in the storage.
     pub(in crate::builtin) fn count_behind(&self, events: u64) {
-        self.state.lock().backlog.count_behind(events);
+        let mut state = self.state.lock();
+        state.backlog.count_behind(events);
+        state.report();
     }
 
     /// Waits until everything that was acknowledged is kept.

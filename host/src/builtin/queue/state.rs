@@ -1,6 +1,7 @@
 //! What a queue holds, and who may put more in.
 
 use super::backlog::Backlog;
+use super::bounded::Bounded;
 use super::entry::{Delayed, Entry};
 use super::lanes::Lanes;
 use super::load::Load;
@@ -28,14 +29,16 @@ pub(super) struct State {
     pub(super) delayed: BinaryHeap<Delayed>,
     pub(super) unsettled: Unsettled,
     /// All that is stored at qos 1 and 2, and not acknowledged.
-    stored: Load,
+    pub(super) stored: Load,
     /// All that waits at qos 0.
-    buffered: Load,
+    pub(super) buffered: Load,
+    /// What may wait where publishers do not.
+    pub(super) bounded: Option<Bounded>,
     pub(super) members: Vec<Arc<Member>>,
     /// The highest qos that a member asked for, which outlives it.
     pub(super) qos: Qos,
     /// Whether a group shares it: otherwise its only member sees to the order.
-    is_shared: bool,
+    pub(super) is_shared: bool,
     /// The order that a member of a group asked for, which outlives it.
     order: Order,
     /// Whether a member asked for an order, which outlives it.
@@ -56,7 +59,7 @@ pub(super) struct State {
     pub(super) armed: Option<Instant>,
     pub(super) closed: bool,
     /// The numbers that are kept as open and are not any more.
-    over: Vec<u64>,
+    pub(super) over: Vec<u64>,
     /// Counts acknowledgements; whoever waits for one waits until it is kept.
     pub(super) settled: u64,
     /// As far as acknowledgements are kept.
@@ -85,6 +88,7 @@ impl State {
             unsettled: Unsettled::default(),
             stored: Load::default(),
             buffered: Load::default(),
+            bounded: None,
             members: Vec::new(),
             qos,
             is_shared,
@@ -152,7 +156,8 @@ impl State {
             events_max = events_max.saturating_add(settings.dead_letter_events_reserved);
             bytes_max = bytes_max.saturating_add(settings.dead_letter_bytes_reserved);
         }
-        if !self.stored.fits(offer.size, events_max, bytes_max) {
+        let may_wait = self.bounded.is_none();
+        if may_wait && !self.stored.fits(offer.size, events_max, bytes_max) {
             return Admission::Full(self.freed);
         }
         self.stored.add(offer.size);
@@ -180,6 +185,7 @@ impl State {
             }
             Admission::Unwanted | Admission::Full(_) => {}
         }
+        self.report();
     }
 
     /// Moves events to `into`, and says whether room was made for publishers.
@@ -272,7 +278,9 @@ impl State {
         }
         self.settled += 1;
         self.leave_lane(entry);
-        self.uncount(entry)
+        let is_waited_for = self.uncount(entry);
+        self.report();
+        is_waited_for
     }
 
     fn leave_lane(&mut self, entry: &Entry) {
@@ -429,6 +437,7 @@ impl State {
         self.stored = Load::default();
         self.buffered = Load::default();
         self.freed += 1;
+        self.report();
         before
     }
 
@@ -466,10 +475,6 @@ impl State {
             self.finish(entry);
         }
         out
-    }
-
-    pub(super) fn lost(&mut self, numbers: Vec<u64>) {
-        self.over.extend(numbers);
     }
 
     pub(super) fn members_changed(&mut self) {

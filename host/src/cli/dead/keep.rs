@@ -204,6 +204,7 @@ async fn subscribe(
         max_in_flight: 1,
         max_in_flight_bytes: 1,
         group_max_in_flight: None,
+        backlog_bound: None,
         not_from: None,
         ready: Ready(Arc::new(|| {})),
     };

@@ -272,14 +272,16 @@ impl Connection for Listening {
         qos: Qos,
         from: Option<&str>,
     ) -> Result<(), BrokerError> {
-        if let Some(listener) = self.listener.get()
-            && event.attribute(RETAIN) == Some("true")
-            && !listener.retain(topic, &event, qos)
-        {
+        let retained = event.attribute(RETAIN) == Some("true");
+        let Some(listener) = self.listener.get().filter(|_| retained) else {
+            return self.inner.publish(topic, event, qos, from).await;
+        };
+        let Some(kept) = listener.retain(topic, &event, qos) else {
             let text = "there is no room for another retained message";
             return Err(BrokerError::Unavailable(text.to_owned()));
-        }
-        self.inner.publish(topic, event, qos, from).await
+        };
+        let (published, kept) = tokio::join!(self.inner.publish(topic, event, qos, from), kept);
+        published.and(kept)
     }
 
     async fn publish_dead_letter(

@@ -149,6 +149,8 @@ fn set_limits(limits: &mut Limits, named: &ListenLimits) {
     set(&mut limits.receive_bytes_max, named.receive_bytes);
     set(&mut limits.in_flight_max, named.in_flight);
     set(&mut limits.in_flight_bytes_max, named.in_flight_bytes);
+    set(&mut limits.queued_max, named.queued);
+    set(&mut limits.queued_bytes_max, named.queued_bytes);
     set(&mut limits.topic_aliases_max, named.topic_aliases);
     set(&mut limits.levels_max, named.topic_levels);
     set(&mut limits.subscriptions_max, named.subscriptions);

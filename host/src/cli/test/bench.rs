@@ -94,6 +94,7 @@ impl Source for BenchSource {
             topic: fed.topic,
             qos: Qos::AtMostOnce,
             attempt: Some(fed.attempt),
+            number: None,
         }));
         Ok(())
     }

@@ -133,6 +133,10 @@ pub struct ListenLimits {
     pub in_flight: Option<usize>,
     /// Likewise, in bytes.
     pub in_flight_bytes: Option<usize>,
+    /// Events of qos 1 and 2 that wait for a session.
+    pub queued: Option<usize>,
+    /// Likewise, in bytes.
+    pub queued_bytes: Option<usize>,
     /// Topic aliases of a client.
     pub topic_aliases: Option<usize>,
     /// Levels of a topic.

@@ -1,5 +1,7 @@
 //! What arrives, whatever it is: seeded, so that a failure comes again.
 
+mod archive;
+
 use super::packets::Received;
 use super::protocol::{Machine, Welcome};
 use std::collections::VecDeque;

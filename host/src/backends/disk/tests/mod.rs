@@ -1,5 +1,8 @@
 //! Unit tests of the storage, on real files.
 
+mod aside;
+mod expiry;
+mod log;
 mod model;
 mod opening;
 mod pages;

@@ -2,6 +2,7 @@
 
 use super::super::schema;
 use super::*;
+use crate::broker::driver::RecordChange;
 use rusqlite::Connection;
 use std::fs;
 
@@ -57,7 +58,7 @@ fn a_newer_format_is_refused() {
     run(&folder.path(), "PRAGMA user_version = 99");
     let message = refusal(&folder.path());
     assert!(
-        message.contains("has format 99, and this version of wasi-pubsub knows 1 to 1"),
+        message.contains("has format 99, and this version of wasi-pubsub knows 1 to 2"),
         "{message}"
     );
 }
@@ -129,7 +130,23 @@ async fn a_store_of_format_1_opens() {
     assert_eq!(contents.snapshots[0].name, "before");
     assert_eq!(contents.once.len(), 1);
     assert_eq!(publish(&storage, "a/b", 1).await, 5);
+    // What came with format 2.
+    let records = storage.records().unwrap();
+    assert!(records.load(1, b"").await.unwrap().is_empty());
+    let change = RecordChange { kind: 1, key: b"k".into(), value: Some(b"v".into()) };
+    records.put(vec![change]).await.unwrap();
+    assert_eq!(records.load(1, b"").await.unwrap(), [(b"k".to_vec(), b"v".to_vec())]);
     storage.close().await;
+    assert_sound(&folder.path());
+}
+
+#[test]
+fn a_store_of_format_1_is_looked_at_once_it_is_made_ready() {
+    let folder = Folder::new();
+    run(&folder.path(), VERSION_1);
+    let error = super::super::check(&folder.path()).unwrap_err();
+    assert!(error.message.contains("has an older format: `wasi-pubsub run`"), "{error}");
+    drop(folder.open());
     assert_sound(&folder.path());
 }
 

@@ -149,6 +149,7 @@ fn a_repetition_under_another_key_cannot_block_both() {
             topic: Topic::new(topic).unwrap(),
             qos: Qos::EffectivelyOnce,
             attempt: None,
+            number: None,
         };
         let now = machine.now;
         machine.deliveries.offer(incoming, || now, &mut Actions::default())
