@@ -118,6 +118,7 @@ on_each_storage!(
     commands_reach_the_host_without_further_flags,
     a_queue_is_shared_by_clients_and_components,
     who_takes_nothing_holds_up_nobody,
+    what_a_client_has_under_way_keeps_its_order,
 );
 
 async fn clients_and_components_get_each_others_events(scene: Scene) {
@@ -250,6 +251,28 @@ async fn who_takes_nothing_holds_up_nobody(scene: Scene) {
     let found = back.up_to(&format!("event {};", EVENTS - 1)).await;
     let count = found.into_iter().filter(is_event).count();
     assert!((80..=100).contains(&count), "{count}");
+    drain(&mut host).await;
+}
+
+/// Many of them are stored in one commit.
+async fn what_a_client_has_under_way_keeps_its_order(scene: Scene) {
+    const EVENTS: usize = 1500;
+    scene.write(&format!("{HEAD}[[capability.config]]\nlisten = [\"mqtt://127.0.0.1:0\"]\n"));
+    let mut host = scene.run_ready().await;
+    let port = port(&host, "mqtt");
+    let file = scene.folder().join("events");
+    let lines: String = (0..EVENTS).map(|number| format!("event {number:04};\n")).collect();
+    std::fs::write(&file, lines).unwrap();
+    for qos in ["1", "2"] {
+        let mut subscriber = Subscriber::start(port, &["-q", qos, "-t", "order"]).await;
+        let mut command = client("mosquitto_pub", port, &["-t", "order", "-l", "-q", qos]);
+        command.stdin(std::fs::File::open(&file).unwrap());
+        assert!(within("mosquitto_pub", command.status()).await.unwrap().success());
+        let found = subscriber.up_to(&format!("event {:04};", EVENTS - 1)).await;
+        let found: Vec<_> = found.iter().filter(|line| line.starts_with("order ")).collect();
+        assert_eq!(found.len(), EVENTS);
+        assert!(found.is_sorted(), "{found:?}");
+    }
     drain(&mut host).await;
 }
 

@@ -10,6 +10,8 @@ use super::{
     StoreBounds, Topic, TopicFilter,
 };
 use async_trait::async_trait;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +70,27 @@ pub trait Connection: Send + Sync + 'static {
         from: Option<&str>,
     ) -> Result<(), BrokerError>;
 
+    /// Publishes an event in two steps, and changes [`records`](Self::records) with it: a
+    /// crash leaves both or neither. Returns once its place among others is settled: what
+    /// is submitted after that comes after it. The rest of it, if there is any, ends
+    /// when and as [`publish`](Self::publish) would. So a publisher can have several
+    /// under way and keeps their order.
+    async fn submit(
+        &self,
+        topic: &Topic,
+        event: Arc<Event>,
+        qos: Qos,
+        from: Option<&str>,
+        changes: Vec<RecordChange>,
+    ) -> Result<Submitted, BrokerError> {
+        self.publish(topic, event, qos, from).await?;
+        match self.records() {
+            Some(records) if !changes.is_empty() => records.put(changes).await?,
+            _ => {}
+        }
+        Ok(Submitted::Done)
+    }
+
     /// Publishes a dead letter. As [`publish`](Self::publish), except that a
     /// broker inside the process has room reserved for these, so that an event
     /// that nobody can handle makes way while its topics are full.
@@ -90,23 +113,6 @@ pub trait Connection: Send + Sync + 'static {
     /// does not know, or it would take long to find out.
     fn has_subscribers(&self, _topic: &Topic) -> Option<bool> {
         None
-    }
-
-    /// Publishes an event as [`publish`](Self::publish) does, and changes
-    /// [`records`](Self::records) in the same step: a crash leaves both or neither.
-    async fn publish_noting(
-        &self,
-        topic: &Topic,
-        event: Arc<Event>,
-        qos: Qos,
-        from: Option<&str>,
-        changes: Vec<RecordChange>,
-    ) -> Result<(), BrokerError> {
-        self.publish(topic, event, qos, from).await?;
-        match self.records() {
-            Some(records) => records.put(changes).await,
-            None => Ok(()),
-        }
     }
 
     /// The highest number that an event has got so far, where the broker numbers them:
@@ -164,6 +170,27 @@ pub struct RecordChange {
     /// What it is from now on; `None`: it is removed. One that is not there is no
     /// error.
     pub value: Option<Vec<u8>>,
+}
+
+/// How far a [submitted](Connection::submit) event is.
+pub enum Submitted {
+    /// The broker has taken responsibility, as far as the quality of service asks.
+    Done,
+    /// It will have when this ends.
+    UnderWay(Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send>>),
+}
+
+impl Submitted {
+    /// Waits until the broker has taken responsibility.
+    ///
+    /// # Errors
+    /// It has not: those of [`Connection::publish`].
+    pub async fn stored(self) -> Result<(), BrokerError> {
+        match self {
+            Self::Done => Ok(()),
+            Self::UnderWay(stored) => stored.await,
+        }
+    }
 }
 
 /// What a subscription asks of the broker.

@@ -2,7 +2,7 @@
 
 use super::janitor::{self, Activity};
 use super::once::Once;
-use super::publish::Brought;
+use super::publish::{Brought, is_stored};
 use super::queue::{Entry, Queue, QueueParts};
 use super::routes::Routes;
 use super::settings::Settings;
@@ -12,7 +12,7 @@ use super::storage::{
 };
 use super::timer::Timer;
 use crate::broker::driver::{
-    Connection, Features, RecordChange, Records, Source, SubscribeRequest,
+    Connection, Features, RecordChange, Records, Source, Submitted, SubscribeRequest,
 };
 use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, StoreBounds, Topic};
 use async_trait::async_trait;
@@ -143,20 +143,25 @@ impl Connection for BuiltIn {
         qos: Qos,
         from: Option<&str>,
     ) -> Result<(), BrokerError> {
-        self.publish_noting(topic, event, qos, from, Vec::new()).await
+        let brought =
+            Brought { topic, event: &event, qos, from, is_dead_letter: false, records: &[] };
+        self.shared.publish(brought).await
     }
 
-    async fn publish_noting(
+    async fn submit(
         &self,
         topic: &Topic,
         event: Arc<Event>,
         qos: Qos,
         from: Option<&str>,
         changes: Vec<RecordChange>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Submitted, BrokerError> {
         let (event, records) = (&event, &*changes);
         let brought = Brought { topic, event, qos, from, is_dead_letter: false, records };
-        self.shared.publish(brought).await
+        Ok(match self.shared.submit(brought).await? {
+            None => Submitted::Done,
+            Some(stored) => Submitted::UnderWay(Box::pin(is_stored(stored))),
+        })
     }
 
     fn last_number(&self) -> Option<u64> {

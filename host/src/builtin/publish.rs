@@ -4,12 +4,13 @@ use super::broker::{Shared, closed};
 use super::once::{Claim, Found};
 use super::publication::{Admission, Offer, Publication, Routed};
 use super::queue::{Full, Queue};
-use super::storage::Appended;
+use super::storage::{Appended, StorageError};
 use crate::broker::driver::RecordChange;
 use crate::broker::{BrokerError, Event, Qos, Topic};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How often a publisher looks whether a full storage has room.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -34,13 +35,39 @@ enum Tried {
     Appended(Appended),
 }
 
+/// Told of an event that is on its way into the storage.
+pub(super) type StoredReply = oneshot::Receiver<Result<u64, StorageError>>;
+
+/// Waits until it is there.
+pub(super) async fn is_stored(reply: StoredReply) -> Result<(), BrokerError> {
+    match reply.await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(closed()),
+    }
+}
+
 impl Shared {
     pub(super) async fn publish(&self, brought: Brought<'_>) -> Result<(), BrokerError> {
+        match self.submit(brought).await? {
+            None => Ok(()),
+            Some(stored) => is_stored(stored).await,
+        }
+    }
+
+    /// Publishes an event up to where its place is settled. Returns what says that it is
+    /// stored, if there is something to wait for.
+    pub(super) async fn submit(
+        &self,
+        brought: Brought<'_>,
+    ) -> Result<Option<StoredReply>, BrokerError> {
         let mut claim = None;
         if brought.qos == Qos::EffectivelyOnce {
             match self.once.claim(brought.topic, brought.event, self.time()).await {
                 Found::New(new) => claim = Some(new),
-                Found::Published => return self.put_records(brought.records).await,
+                Found::Published => {
+                    return self.put_records(brought.records).await.map(|()| None);
+                }
             }
         }
         let size = brought.event.size();
@@ -50,19 +77,15 @@ impl Shared {
                 Err(full) => self.publish_with_room(&brought, size, &mut claim, full).await,
             };
             match tried {
-                Tried::Unwanted => return self.put_records(brought.records).await,
+                Tried::Unwanted => {
+                    return self.put_records(brought.records).await.map(|()| None);
+                }
                 Tried::Refused(error) => return Err(error),
                 Tried::Appended(Appended::Now(_, notices)) => {
                     notices.send();
-                    return Ok(());
+                    return Ok(None);
                 }
-                Tried::Appended(Appended::Later(reply)) => {
-                    return match reply.await {
-                        Ok(Ok(_)) => Ok(()),
-                        Ok(Err(error)) => Err(error.into()),
-                        Err(_) => Err(closed()),
-                    };
-                }
+                Tried::Appended(Appended::Later(reply)) => return Ok(Some(reply)),
                 Tried::Appended(Appended::Full(mut publication)) => {
                     if brought.qos == Qos::AtMostOnce {
                         // It does not wait: it is delivered, and not remembered.
@@ -70,7 +93,7 @@ impl Shared {
                         if let Appended::Now(_, notices) = self.storage.append(publication) {
                             notices.send();
                         }
-                        return Ok(());
+                        return Ok(None);
                     }
                     claim = publication.claim.take();
                     drop(publication);

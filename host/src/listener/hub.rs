@@ -6,7 +6,7 @@ use super::packets::Will;
 use super::registry::{Due, Registry};
 use super::retained::{RetainedMessage, RetainedStore};
 use super::settings::Settings;
-use crate::broker::driver::{Connection, RecordChange};
+use crate::broker::driver::{Connection, RecordChange, Submitted};
 use crate::broker::{BacklogBound, BrokerError, Budget, Event, Qos, Topic};
 use crate::mqtt::{EXPIRES_AT, Mapping, Packet, Protocol, RETAIN};
 use std::future::Future;
@@ -21,8 +21,8 @@ const SOURCE: &str = "mqtt:";
 /// sent them, but they take room.
 const FORGET_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A publish that is under way.
-pub(super) type Publishing = Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send>>;
+/// A publish whose place among others is not settled.
+pub(super) type Submitting = Pin<Box<dyn Future<Output = Result<Submitted, BrokerError>> + Send>>;
 
 /// An event on its way to the broker.
 pub(super) struct Outgoing {
@@ -133,17 +133,18 @@ impl Hub {
     }
 
     /// Gives an event to the broker, with changes of records that go with it.
-    pub(super) fn publish(&self, outgoing: Outgoing) -> Publishing {
+    pub(super) fn submit(&self, outgoing: Outgoing) -> Submitting {
         let broker = self.broker.clone();
         let Outgoing { topic, event, qos, from, records, retained } = outgoing;
-        if records.is_empty() && (qos == Qos::AtMostOnce || retained.is_kept()) {
-            // The way of nearly all, with as little as can be.
-            return Box::pin(async move { broker.publish(&topic, event, qos, Some(&from)).await });
-        }
         Box::pin(async move {
-            let published = broker.publish_noting(&topic, event, qos, Some(&from), records);
-            let (published, kept) = tokio::join!(published, retained.kept());
-            published.and(kept)
+            let submitted = broker.submit(&topic, event, qos, Some(&from), records).await?;
+            if qos == Qos::AtMostOnce || retained.is_kept() {
+                return Ok(submitted);
+            }
+            Ok(Submitted::UnderWay(Box::pin(async move {
+                let (stored, kept) = tokio::join!(submitted.stored(), retained.kept());
+                stored.and(kept)
+            })))
         })
     }
 
@@ -157,7 +158,8 @@ impl Hub {
             let retained = self.retain(&outgoing.topic, &outgoing.event, qos, Some(client_id));
             outgoing.retained = retained.unwrap_or_default();
         }
-        let publishing = self.publish(outgoing);
+        let submitting = self.submit(outgoing);
+        let publishing = async { submitting.await?.stored().await };
         let client_id = client_id.clone();
         let time_max = self.settings.limits.publish_time_max;
         tokio::spawn(async move {

@@ -2,10 +2,11 @@
 
 use super::connection::Client;
 use super::encode::{self, Answer};
-use super::hub::{Outgoing, Publishing, topic_of};
+use super::hub::{Hub, Outgoing, Submitting, topic_of};
 use super::packets::Received;
 use super::promised::Next;
 use super::reason::{Fault, Reason};
+use crate::broker::driver::Submitted;
 use crate::broker::{BrokerError, Qos, Topic};
 use crate::mqtt::{Packet, Protocol};
 use futures_util::future::poll_fn;
@@ -22,41 +23,70 @@ const ENDING_TIME_MAX: Duration = Duration::from_secs(1);
 /// Publishes that the broker has not taken, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Inbound {
-    started: FuturesOrdered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    /// Their places are settled.
+    submitted: FuturesOrdered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    /// The next one: its place is about to be.
+    submitting: Option<(Submitting, Answering)>,
     waiting: VecDeque<Job>,
     bytes: usize,
 }
 
 struct Job {
     outgoing: Outgoing,
-    id: u16,
-    size: usize,
-    reason: Reason,
+    answering: Answering,
 }
 
-/// A publish that is over.
-pub(super) struct Done {
+/// What is needed for the answer to a publish.
+#[derive(Clone, Copy)]
+struct Answering {
     id: u16,
     qos: Qos,
     size: usize,
     /// What to answer where it went well.
     reason: Reason,
+}
+
+/// A publish that is over.
+struct Done {
+    answering: Answering,
     result: Result<(), BrokerError>,
 }
 
 impl Inbound {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.started.len() + self.waiting.len()
+        self.submitted.len() + usize::from(self.submitting.is_some()) + self.waiting.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether a packet of this identifier waits.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Done>> {
-        Pin::new(&mut self.started).poll_next(cx)
+    /// Settles the places of those that wait, one after the other.
+    fn poll_submitting(&mut self, cx: &mut Context<'_>, hub: &Hub) {
+        loop {
+            if self.submitting.is_none() {
+                let Some(Job { outgoing, answering }) = self.waiting.pop_front() else { return };
+                self.submitting = Some((hub.submit(outgoing), answering));
+            }
+            let Some((submitting, answering)) = &mut self.submitting else { return };
+            let Poll::Ready(submitted) = submitting.as_mut().poll(cx) else { return };
+            let answering = *answering;
+            self.submitting = None;
+            self.submitted.push_back(Box::pin(async move {
+                let result = match submitted {
+                    Ok(submitted) => submitted.stored().await,
+                    Err(error) => Err(error),
+                };
+                Done { answering, result }
+            }));
+        }
+    }
+
+    /// The first one that is over.
+    fn poll(&mut self, cx: &mut Context<'_>, hub: &Hub) -> Poll<Option<Done>> {
+        self.poll_submitting(cx, hub);
+        Pin::new(&mut self.submitted).poll_next(cx)
     }
 }
 
@@ -120,23 +150,24 @@ impl Client {
             true => Reason::NO_MATCHING_SUBSCRIBERS,
             false => Reason::SUCCESS,
         };
-        if self.inbound.len() >= self.hub.settings.publish_window {
-            self.inbound.bytes += size;
-            self.inbound.waiting.push_back(Job { outgoing, id, size, reason });
-            return Ok(());
-        }
-        let mut publishing = self.hub.publish(outgoing);
+        let answering = Answering { id, qos, size, reason };
+        self.inbound.bytes += size;
         if self.inbound.len() > 0 {
-            self.inbound.bytes += size;
-            self.inbound.start(publishing, id, qos, size, reason);
+            self.inbound.waiting.push_back(Job { outgoing, answering });
             return Ok(());
         }
-        let polled = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx))).await;
-        match polled {
-            Poll::Ready(result) => self.done(Done { id, qos, size: 0, reason, result }),
+        let mut submitting = self.hub.submit(outgoing);
+        match poll_fn(|cx| Poll::Ready(submitting.as_mut().poll(cx))).await {
+            Poll::Ready(Ok(Submitted::Done)) => self.done(Done { answering, result: Ok(()) }),
+            Poll::Ready(Err(error)) => self.done(Done { answering, result: Err(error) }),
+            Poll::Ready(Ok(Submitted::UnderWay(stored))) => {
+                self.inbound
+                    .submitted
+                    .push_back(Box::pin(async move { Done { answering, result: stored.await } }));
+                Ok(())
+            }
             Poll::Pending => {
-                self.inbound.bytes += size;
-                self.inbound.start(publishing, id, qos, size, reason);
+                self.inbound.submitting = Some((submitting, answering));
                 Ok(())
             }
         }
@@ -145,16 +176,9 @@ impl Client {
     /// Goes on with what waits. Says whether something was done.
     pub(super) fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let mut progressed = false;
-        while let Poll::Ready(Some(done)) = self.inbound.poll(cx) {
+        while let Poll::Ready(Some(done)) = self.inbound.poll(cx, &self.hub) {
             self.done(done)?;
             progressed = true;
-            while self.inbound.started.len() < self.hub.settings.publish_window
-                && let Some(job) = self.inbound.waiting.pop_front()
-            {
-                let Job { outgoing, id, size, reason } = job;
-                let qos = outgoing.qos;
-                self.inbound.start(self.hub.publish(outgoing), id, qos, size, reason);
-            }
         }
         Ok(progressed)
     }
@@ -176,9 +200,10 @@ impl Client {
     }
 
     fn done(&mut self, done: Done) -> Result<(), Fault> {
-        self.inbound.bytes -= done.size;
-        let reason = match &done.result {
-            Ok(()) => done.reason,
+        let Done { answering: Answering { id, qos, size, reason }, result } = done;
+        self.inbound.bytes -= size;
+        let reason = match &result {
+            Ok(()) => reason,
             Err(BrokerError::Closed(text)) => {
                 return Err(Fault::new(Reason::SERVER_SHUTTING_DOWN, text.clone()));
             }
@@ -187,12 +212,12 @@ impl Client {
             Err(BrokerError::TooLarge { .. }) => Reason::QUOTA_EXCEEDED,
             Err(_) => Reason::UNSPECIFIED,
         };
-        if reason.is_failure() && self.protocol == Protocol::V4 && done.qos != Qos::AtMostOnce {
+        if reason.is_failure() && self.protocol == Protocol::V4 && qos != Qos::AtMostOnce {
             // There is no other way to say it.
-            let text = done.result.err().map(|error| error.to_string()).unwrap_or_default();
+            let text = result.err().map(|error| error.to_string()).unwrap_or_default();
             return Err(Fault::new(reason, text));
         }
-        self.answer(done.qos, done.id, reason);
+        self.answer(qos, id, reason);
         Ok(())
     }
 
@@ -268,12 +293,4 @@ fn is_ours(topic: &Topic) -> bool {
         (!name.contains('/')).then_some(())
     };
     rest.is_some_and(|rest| bridge(rest).is_none())
-}
-
-impl Inbound {
-    fn start(&mut self, publishing: Publishing, id: u16, qos: Qos, size: usize, reason: Reason) {
-        self.started.push_back(Box::pin(async move {
-            Done { id, qos, size, reason, result: publishing.await }
-        }));
-    }
 }

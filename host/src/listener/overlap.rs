@@ -48,15 +48,24 @@ impl Place {
 
 /// The subscriptions that match a topic.
 struct Matching {
-    /// Those that deliver first come first.
-    ranked: Vec<Ranked>,
+    /// Who goes before others comes first.
+    ranked: Vec<Candidate>,
     identifiers: Vec<u32>,
 }
 
-struct Ranked {
+/// One of them, with what says which events it has.
+struct Candidate {
     key: usize,
-    no_local: bool,
     since: u64,
+    no_local: bool,
+}
+
+impl Candidate {
+    /// Whether it has an event that another one has. One without the client's own
+    /// events may not.
+    fn has(&self, number: Option<u64>, other_is_no_local: bool) -> bool {
+        (!self.no_local || other_is_no_local) && number.is_none_or(|number| number >= self.since)
+    }
 }
 
 impl Overlaps {
@@ -89,10 +98,12 @@ impl Overlaps {
     /// Forgets a subscription.
     pub(super) fn remove(&mut self, key: usize) {
         self.by_topic.clear();
-        let Some(others) = self.places.remove(&key).and_then(|place| place.others) else { return };
+        let Some(place) = self.places.remove(&key) else { return };
+        let Some(others) = place.others else { return };
         for other in others {
-            let place = self.places.get_mut(&other);
-            if let Some(others) = place.and_then(|place| place.others.as_mut()) {
+            if let Some(others) =
+                self.places.get_mut(&other).and_then(|place| place.others.as_mut())
+            {
                 others.retain(|other| *other != key);
             }
         }
@@ -122,13 +133,15 @@ impl Overlaps {
                 let number = places.get(key).map_or(u64::MAX, |place| place.number);
                 (Reverse(subscription.options.qos), number)
             });
-            let identifiers = matching.iter().filter_map(|(_, s)| s.identifier).collect();
-            let ranked = matching.into_iter().map(|(key, subscription)| Ranked {
-                key,
+            let candidate = |(key, subscription): &(usize, &Arc<Subscription>)| Candidate {
+                key: *key,
+                since: subscription.since,
                 no_local: subscription.options.no_local,
-                since: places.get(&key).map_or(0, |place| place.since),
-            });
-            Matching { ranked: ranked.collect(), identifiers }
+            };
+            Matching {
+                ranked: matching.iter().map(candidate).collect(),
+                identifiers: matching.iter().filter_map(|(_, s)| s.identifier).collect(),
+            }
         })
     }
 }
@@ -143,37 +156,35 @@ impl Session {
         identifiers: &mut Vec<u32>,
     ) -> bool {
         let Some(own) = self.subscriptions.get(key) else { return true };
-        let no_local = own.options.no_local;
-        let has_it = |other_no_local: bool, since: u64| {
-            // One without the client's own events may not have got this one.
-            (!other_no_local || no_local) && number.is_none_or(|number| number >= since)
-        };
         let Some(place) = self.overlaps.places.get(&key) else {
             identifiers.extend(own.identifier);
             return true;
         };
-        let Some(others) = &place.others else {
+        if place.others.is_none() {
             let found = self.overlaps.matching(topic, &self.subscriptions);
-            let before = found.ranked.iter().take_while(|other| other.key != key);
-            let mut before = before.filter(|other| has_it(other.no_local, other.since));
-            let is_chosen = before.next().is_none();
+            let mut ranked = found.ranked.iter();
+            let first = ranked.find(|it| it.key == key || it.has(number, own.options.no_local));
+            let is_chosen = first.is_none_or(|first| first.key == key);
             if is_chosen {
                 identifiers.extend_from_slice(&found.identifiers);
             }
             return is_chosen;
-        };
+        }
         identifiers.extend(own.identifier);
         let mut is_chosen = true;
-        for other_key in others {
+        let places = &self.overlaps.places;
+        for other_key in place.others.iter().flatten() {
             let Some(other) = self.subscriptions.get(*other_key) else { continue };
             if !other.topics.matches(topic) {
                 continue;
             }
             identifiers.extend(other.identifier);
-            let Some(other_place) = self.overlaps.places.get(other_key) else { continue };
+            let Some(other_place) = places.get(other_key) else { continue };
             let goes_before = other.options.qos > own.options.qos
                 || other.options.qos == own.options.qos && other_place.number < place.number;
-            is_chosen &= !(goes_before && has_it(other.options.no_local, other_place.since));
+            let (key, no_local) = (*other_key, other.options.no_local);
+            let other = Candidate { key, since: other_place.since, no_local };
+            is_chosen &= !(goes_before && other.has(number, own.options.no_local));
         }
         is_chosen
     }

@@ -36,11 +36,6 @@ pub struct Settings {
     pub keep_alive_max: Option<u16>,
     /// Whether clients of MQTT 5 are told in words why they are disconnected.
     pub reason_strings: bool,
-    /// How many publishes of one client are with the broker at once; further ones wait
-    /// for their turn, within [`Limits::receive_max`]. With more than 1 a client does
-    /// not wait for each to be stored before the next; but the broker must then keep to
-    /// the order in which they are begun, also where there is no room for some of them.
-    pub publish_window: usize,
     /// Who may do what.
     pub access: Access,
     /// The time of day.
@@ -55,7 +50,6 @@ impl Default for Settings {
             sys_interval: Some(Duration::from_secs(10)),
             keep_alive_max: None,
             reason_strings: true,
-            publish_window: 1,
             access: Access::default(),
             clock: Clock::default(),
         }

@@ -51,6 +51,6 @@ async fn publish(hub: &Arc<Hub>, name: &str, value: String) {
     let event = Arc::new(event);
     if hub.retain(&topic, &event, Qos::AtMostOnce, None).is_some() {
         // At qos 0 there is nothing to wait for, and nothing to be done about it.
-        let _ = hub.publish(Outgoing::new(topic, event, Qos::AtMostOnce, "$SYS".into())).await;
+        let _ = hub.submit(Outgoing::new(topic, event, Qos::AtMostOnce, "$SYS".into())).await;
     }
 }

@@ -103,7 +103,8 @@ async fn publish_with(broker: &BuiltIn, name: &str, key: &[u8]) {
     let event = Arc::new(event(name, "x"));
     let changes = vec![change(key, Some(b"1"))];
     let topic = topic(name);
-    broker.publish_noting(&topic, event, Qos::EffectivelyOnce, None, changes).await.unwrap();
+    let submitted = broker.submit(&topic, event, Qos::EffectivelyOnce, None, changes).await;
+    submitted.unwrap().stored().await.unwrap();
 }
 
 #[tokio::test]
