@@ -121,6 +121,19 @@ pub trait Connection: Send + Sync + 'static {
         None
     }
 
+    /// Forgets the subscriptions that the broker has kept and nobody takes from, of those
+    /// that no group shares, where `is_over` says so of their label and topics. Returns how
+    /// many there were.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    async fn forget_subscriptions(
+        &self,
+        _is_over: &(dyn for<'a> Fn(&'a str, &'a TopicFilter) -> bool + Sync),
+    ) -> Result<usize, BrokerError> {
+        Ok(0)
+    }
+
     /// What those who serve the broker's clients can keep with it; `None` where it
     /// keeps nothing beyond the process.
     fn records(&self) -> Option<Arc<dyn Records>> {

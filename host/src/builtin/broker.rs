@@ -14,7 +14,9 @@ use super::timer::Timer;
 use crate::broker::driver::{
     Connection, Features, RecordChange, Records, Source, Submitted, SubscribeRequest,
 };
-use crate::broker::{BrokerError, Event, Qos, RetentionRule, Start, StoreBounds, Topic};
+use crate::broker::{
+    BrokerError, Event, Qos, RetentionRule, Start, StoreBounds, Topic, TopicFilter,
+};
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -166,6 +168,24 @@ impl Connection for BuiltIn {
 
     fn last_number(&self) -> Option<u64> {
         Some(self.shared.storage.last_number())
+    }
+
+    async fn forget_subscriptions(
+        &self,
+        is_over: &(dyn for<'a> Fn(&'a str, &'a TopicFilter) -> bool + Sync),
+    ) -> Result<usize, BrokerError> {
+        let mut over = Vec::new();
+        self.shared.routes.read().for_each(|queue| {
+            let is_unused = queue.is_durable() && queue.group.is_none() && queue.members() == 0;
+            if is_unused && is_over(&queue.name, &queue.filter) {
+                over.push(queue.clone());
+            }
+        });
+        let mut removed = 0;
+        for queue in over {
+            removed += usize::from(self.shared.remove(&queue).await?);
+        }
+        Ok(removed)
     }
 
     fn records(&self) -> Option<Arc<dyn Records>> {

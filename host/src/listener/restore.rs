@@ -8,7 +8,7 @@ use super::kept::Kept;
 use super::packets::{Options, Retained, Will};
 use super::retained::{Restored, RetainedMessage};
 use super::session::Session;
-use super::subscribe::{open, target};
+use super::subscribe::{is_labelled, open, target};
 use crate::broker::driver::RecordChange;
 use crate::broker::{BrokerError, Qos, Topic};
 use futures_util::stream::{self, StreamExt};
@@ -56,6 +56,16 @@ pub(super) async fn restore(hub: &Arc<Hub>, archive: &Arc<Archive>) {
     for found in [live, over] {
         let restore = |found| restore_session(hub, archive, found);
         stream::iter(found).for_each_concurrent(SESSIONS_AT_ONCE, restore).await;
+    }
+    // Where the disk failed at the wrong moment, there are subscriptions of nobody.
+    match hub.broker.forget_subscriptions(&is_labelled).await {
+        Ok(0) => {}
+        Ok(removed) => tracing::warn!(
+            "{removed} subscriptions of MQTT clients that have no session are removed"
+        ),
+        Err(error) => {
+            tracing::warn!(%error, "subscriptions of MQTT clients that have no session cannot be removed")
+        }
     }
     if retained + count > 0 {
         let took = began.elapsed();

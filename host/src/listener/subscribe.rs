@@ -363,6 +363,13 @@ fn label(client_id: &str, filter: &str) -> String {
     format!("mqtt/{client_id}/{filter}")
 }
 
+/// Whether a subscription of the broker is one that [`label`] has named. Nobody else's is,
+/// whatever it is called: such labels have all of the topics and not only their end.
+pub(super) fn is_labelled(label: &str, topics: &TopicFilter) -> bool {
+    let of_client = label.strip_prefix("mqtt/").and_then(|rest| rest.split_once('/'));
+    of_client.is_some_and(|(_, filter)| filter == topics.as_str())
+}
+
 /// Takes a filter apart (sections 4.7 and 4.8.2).
 pub(super) fn target(text: &str, levels_max: usize) -> Result<Target, Fault> {
     let invalid = |error: &dyn std::fmt::Display| {

@@ -1,7 +1,10 @@
 //! Sessions over crashes and restarts.
 
 use super::{Client, Hello, Server};
+use std::sync::Arc;
 use testkit::sqlite_disk::{Fault, SqliteDisk};
+use wasi_pubsub::broker::driver::{Connection, Ready, SubscribeRequest};
+use wasi_pubsub::broker::{Budget, Order, Qos, Share, Start, TopicFilter};
 
 #[tokio::test]
 async fn mqtt_4_1_0_1_a_kept_session_outlives_a_crash() {
@@ -455,4 +458,43 @@ async fn mqtt_3_9_3_on_a_disk_that_is_full_clients_get_their_reason_codes() {
     assert_eq!(text, "the last one");
     assert_eq!(client.subscribe("r", 0).await, 0);
     assert_eq!(client.take().await, "retained");
+}
+
+/// What a disk that failed has left with the broker goes at the next start, and nothing of
+/// anybody else.
+#[tokio::test]
+async fn subscriptions_of_nobody_are_removed() {
+    let mut server = Server::start().await;
+    let mut client = server.connect(Hello::kept("c", 5)).await;
+    client.subscribe("a/b", 1).await;
+    client.subscribe("c", 1).await;
+    // A component's, whatever it is called.
+    let theirs = SubscribeRequest {
+        label: "mqtt/a/b".into(),
+        filter: TopicFilter::new("a/b").unwrap(),
+        group: None,
+        qos: Qos::AtLeastOnce,
+        order: Order::None,
+        event_filter: None,
+        start: Start::New,
+        is_temporary: false,
+        max_in_flight: 10,
+        max_in_flight_bytes: 1 << 20,
+        group_max_in_flight: None,
+        share: Share::new(&Budget::unbounded()),
+        not_from: None,
+        ready: Ready(Arc::new(|| {})),
+    };
+    drop(server.running().broker.subscribe(theirs).await.unwrap());
+    server.end().await;
+    let store = rusqlite::Connection::open(server.store()).unwrap();
+    store.execute("DELETE FROM record", []).unwrap();
+    let names = || -> Vec<String> {
+        let mut statement = store.prepare("SELECT name FROM subscription ORDER BY name").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(names(), ["mqtt/a/b", "mqtt/c/a/b", "mqtt/c/c"]);
+    server.begin();
+    assert!(!server.connect(Hello::kept("c", 5)).await.is_present);
+    assert_eq!(names(), ["mqtt/a/b"]);
 }

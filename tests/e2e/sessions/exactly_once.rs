@@ -3,6 +3,7 @@
 use super::{Client, Got, Hello, Server};
 use std::collections::HashSet;
 use std::time::Duration;
+use testkit::sqlite_disk::SqliteDisk;
 
 /// A watcher whose session has all events of `t`.
 async fn watch(server: &Server) {
@@ -312,4 +313,51 @@ async fn mqtt_4_3_3_a_crash_at_any_moment_delivers_each_event_once() {
     }
     let expected: Vec<_> = (0..EVENTS).map(|n| n.to_string()).collect();
     assert_eq!(keeper.handed, expected);
+}
+
+/// The power fails at any moment, and what the disk had not synced is there or not:
+/// what the client was told holds.
+#[tokio::test]
+async fn mqtt_4_3_3_2_when_the_power_fails_what_was_told_holds() {
+    const EVENTS: u16 = 12;
+    const FAILURES: usize = 40;
+    let disk = SqliteDisk::new();
+    let server = Server::on(Some(disk));
+    watch(&server).await;
+    let mut client = server.connect(Hello::kept("c", 5)).await;
+    let ready = disk.operations();
+    // What had happened when each event was said to be there.
+    let mut told = Vec::new();
+    for id in 1..=EVENTS {
+        client.publish(4, id, "t", &id.to_string()).await;
+        client.answered(0x50, id).await;
+        told.push(disk.operations());
+        client.retain("r", &id.to_string()).await;
+        client.answer(0x62, id).await;
+        client.answered(0x70, id).await;
+    }
+    let end = disk.operations();
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..FAILURES {
+        let operations = random.usize(ready..=end);
+        let words = format!("seed {seed}, {operations} operations");
+        let after = server.after_power_failed(operations, &mut random);
+        let mut client = after.connect(Hello::kept("c", 5)).await;
+        assert!(client.is_present, "{words}");
+        let known = told.iter().filter(|at| **at <= operations).count();
+        let next = u16::try_from(known).unwrap() + 1;
+        // The client sends again what it has not heard of.
+        client.publish(0x0c, next, "t", &next.to_string()).await;
+        client.answered(0x50, next).await;
+        client.answer(0x62, next).await;
+        client.answered(0x70, next).await;
+        let expected: Vec<_> = (1..=next).map(|id| id.to_string()).collect();
+        assert_eq!(watched(&after).await, expected, "{words}");
+        client.subscribe("r", 0).await;
+        if known > 1 {
+            let last: usize = client.take().await.parse().unwrap();
+            assert!((known - 1..=known + 1).contains(&last), "{last}, {words}");
+        }
+    }
 }

@@ -46,6 +46,12 @@ impl Server {
     }
 
     fn on(disk: Option<&'static SqliteDisk>) -> Self {
+        let mut server = Self::prepare(disk);
+        server.begin();
+        server
+    }
+
+    fn prepare(disk: Option<&'static SqliteDisk>) -> Self {
         let clock = Arc::new(AtomicU64::new(1_700_000_000));
         let mut settings = Settings::default();
         let told = clock.clone();
@@ -54,9 +60,7 @@ impl Server {
         }));
         settings.sys_interval = None;
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Self { folder, life: 0, clock, settings, disk, running: None };
-        server.begin();
-        server
+        Self { folder, life: 0, clock, settings, disk, running: None }
     }
 
     fn store(&self) -> PathBuf {
@@ -68,7 +72,7 @@ impl Server {
         let options = disk::Options { vfs, ..disk::Options::default() };
         let storage = DiskStorage::open(self.store(), &options).unwrap();
         let broker = BuiltIn::open(Arc::new(storage), builtin::Settings::default()).unwrap();
-        let unique = u64::from(self.life);
+        let unique = fastrand::u64(..);
         let listener = Listener::new(broker.clone(), self.settings.clone(), unique);
         let bound = Bound::new(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let port = bound.address().unwrap().port();
@@ -84,6 +88,17 @@ impl Server {
     /// Time goes by while nobody looks.
     fn pass(&self, seconds: u64) {
         self.clock.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Another server, with what there is when the power fails after so many operations
+    /// of this one's disk.
+    fn after_power_failed(&self, operations: usize, random: &mut fastrand::Rng) -> Self {
+        let mut other = Self::prepare(None);
+        let share = [0, 5, 10][random.usize(..3)];
+        let disk = self.disk.unwrap();
+        disk.crash(operations, other.folder.path(), || random.u8(..10) < share);
+        other.begin();
+        other
     }
 
     /// What is on the disk at this moment is what the next process finds.

@@ -1,6 +1,8 @@
 //! Retained messages over crashes and restarts.
 
 use super::{Hello, Server};
+use std::sync::Arc;
+use wasi_pubsub::broker::{Event, Qos, Topic};
 
 /// The retained messages that a new subscriber gets, in their order.
 async fn found(server: &Server, filter: &str) -> Vec<String> {
@@ -137,4 +139,17 @@ async fn mqtt_3_3_1_5_of_two_publishers_the_last_one_is_kept() {
     assert_eq!(before.len(), 1);
     server.crash();
     assert_eq!(found(&server, "t").await, before);
+}
+
+/// What components publish is retained likewise.
+#[tokio::test]
+async fn what_a_component_retains_is_kept_once_it_is_waited_for() {
+    let mut server = Server::start().await;
+    let event = Event { data: "of a component".into(), ..Event::default() };
+    let (topic, event) = (Topic::new("a").unwrap(), Arc::new(event));
+    let retain = |qos| server.running().listener.retain(&topic, &event, qos).unwrap();
+    retain(Qos::AtMostOnce).await.unwrap();
+    retain(Qos::AtLeastOnce).await.unwrap();
+    server.crash();
+    assert_eq!(found(&server, "#").await, ["a of a component"]);
 }
