@@ -482,6 +482,7 @@ async fn subscriptions_of_nobody_are_removed() {
         max_in_flight_bytes: 1 << 20,
         group_max_in_flight: None,
         share: Share::new(&Budget::unbounded()),
+        backlog_bound: None,
         not_from: None,
         ready: Ready(Arc::new(|| {})),
     };
