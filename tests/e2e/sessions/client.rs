@@ -1,5 +1,6 @@
 //! A client that sends the packets that it is told to, and keeps no state of its own.
 
+use std::collections::VecDeque;
 use testkit::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,6 +42,8 @@ pub(crate) struct Client {
     version: u8,
     /// Whether the server has a session of an earlier connection.
     pub(crate) is_present: bool,
+    /// Came before an answer.
+    early: VecDeque<(u8, Vec<u8>)>,
 }
 
 /// A PUBLISH of the server.
@@ -103,7 +106,8 @@ impl Client {
             body.extend([text(topic), text(payload)].concat());
         }
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let mut client = Self { stream, version, is_present: false };
+        let (is_present, early) = (false, VecDeque::new());
+        let mut client = Self { stream, version, is_present, early };
         client.send(&packet(0x10, &body)).await;
         let connack = client.expect(0x20).await;
         client.is_present = connack[0] == 1;
@@ -120,6 +124,25 @@ impl Client {
 
     /// The next packet: its first byte, and its body.
     pub(crate) async fn next(&mut self) -> (u8, Vec<u8>) {
+        match self.early.pop_front() {
+            Some(packet) => packet,
+            None => self.read().await,
+        }
+    }
+
+    /// The body of the answer to a PUBLISH. Events may come before it: they are next.
+    async fn expect_answer(&mut self, header: u8) -> Vec<u8> {
+        loop {
+            let (found, body) = self.read().await;
+            if found >> 4 != 3 {
+                assert_eq!(found, header, "{body:x?}");
+                return body;
+            }
+            self.early.push_back((found, body));
+        }
+    }
+
+    async fn read(&mut self) -> (u8, Vec<u8>) {
         within("a packet", async {
             let header = self.stream.read_u8().await.unwrap();
             let (mut length, mut shift) = (0, 0);
@@ -189,13 +212,13 @@ impl Client {
     /// Publishes at qos 1, and waits for PUBACK.
     pub(crate) async fn publish_acked(&mut self, topic: &str, payload: &str) {
         self.publish(2, 1, topic, payload).await;
-        self.expect(0x40).await;
+        self.expect_answer(0x40).await;
     }
 
     /// Publishes at qos 1 to be retained, and waits for PUBACK.
     pub(crate) async fn retain(&mut self, topic: &str, payload: &str) {
         self.publish(3, 1, topic, payload).await;
-        self.expect(0x40).await;
+        self.expect_answer(0x40).await;
     }
 
     /// Sends an answer: 0x40 is PUBACK, 0x50 PUBREC, 0x62 PUBREL, 0x70 PUBCOMP.
@@ -206,7 +229,7 @@ impl Client {
 
     /// Waits for an answer to this identifier; returns its reason.
     pub(crate) async fn answered(&mut self, header: u8, id: u16) -> u8 {
-        let body = self.expect(header).await;
+        let body = self.expect_answer(header).await;
         assert_eq!(body[..2], id.to_be_bytes());
         body.get(2).copied().unwrap_or(0)
     }
