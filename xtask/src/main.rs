@@ -42,6 +42,9 @@ enum Task {
     Test(TestArgs),
     /// Check format, lints, licences and the origin of dependencies
     Lint(InstallArgs),
+    /// Check the lints of the host without any of its features. Its dependencies are
+    /// checked once more for it, which takes minutes: so `lint` leaves it out
+    LintBare,
     /// All of `lint`, then all of `test`
     Ci(InstallArgs),
     /// Build the example guests and those of the tests
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::demo(&args.tools()),
         Task::Test(args) => test::test(&args.install.tools(), &args.filters),
         Task::Lint(args) => lint::lint(&args.tools()),
+        Task::LintBare => lint::without_features(),
         Task::Ci(args) => {
             let tools = args.tools();
             lint::lint(&tools).and_then(|()| test::test(&tools, &[]))
