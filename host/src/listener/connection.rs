@@ -123,8 +123,8 @@ pub(super) struct Start {
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(hub: Arc<Hub>, wire: Wire, visitor: Visitor) {
-    if let Some(start) = connect::accept(&hub, wire, visitor).await {
-        Client::new(hub, start).run().await;
+    if let Some(start) = Box::pin(connect::accept(&hub, wire, visitor)).await {
+        Box::new(Client::new(hub, start)).run().await;
     }
 }
 
@@ -177,7 +177,7 @@ impl Client {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         let end = self.attend().await;
         if matches!(end, End::TakenOver { .. }) {
             // The client may have said goodbye before it came again.
@@ -188,7 +188,7 @@ impl Client {
                 self.will.take_if(|_| !farewell.with_will);
             }
         }
-        self.finish(end).await;
+        Box::pin(self.finish(end)).await;
     }
 
     /// Serves the client until something ends it.
@@ -251,8 +251,8 @@ impl Client {
                 self.repeated(id);
                 Ok(())
             }
-            Received::Subscribe(packet) => self.subscribe(packet).await,
-            Received::Unsubscribe(packet) => self.unsubscribe(&packet).await,
+            Received::Subscribe(packet) => Box::pin(self.subscribe(packet)).await,
+            Received::Unsubscribe(packet) => Box::pin(self.unsubscribe(&packet)).await,
             Received::Ping => {
                 encode::pingresp(&mut self.wire.out);
                 Ok(())
@@ -358,7 +358,7 @@ impl Client {
     }
 
     /// Says goodbye, and gives the session to whom it belongs now.
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self: Box<Self>, end: End) {
         self.finish_inbound().await;
         self.count();
         self.hub.counters.ended.add(end.why());

@@ -251,10 +251,11 @@ impl Shared {
     }
 }
 
-/// Speaks what the door speaks.
+/// Speaks what the door speaks. What only some connections need, or only for a while, is
+/// in boxes of its own, so that an idle one takes little.
 async fn welcome(mut stream: Box<dyn Stream>, door: &Door, hub: &Arc<Hub>, mut visitor: Visitor) {
     if let Some(tls) = &door.tls {
-        let accepted = TlsAcceptor::from(tls.clone()).accept(stream);
+        let accepted = Box::pin(TlsAcceptor::from(tls.clone()).accept(stream));
         let Ok(Ok(accepted)) = tokio::time::timeout_at(visitor.deadline, accepted).await else {
             hub.counters.refused.add(Why::Handshake);
             return;
@@ -265,7 +266,9 @@ async fn welcome(mut stream: Box<dyn Stream>, door: &Door, hub: &Arc<Hub>, mut v
         stream = Box::new(accepted);
     }
     match &door.web {
-        Some(web) => websocket::serve(hub.clone(), stream, web.clone(), visitor).await,
+        Some(web) => {
+            Box::pin(websocket::serve(hub.clone(), stream, web.clone(), visitor)).await;
+        }
         None => {
             let machine = Machine::new(hub.settings.limits.connect_bytes_max);
             connection::serve(hub.clone(), Wire::new(stream, machine), visitor).await;
