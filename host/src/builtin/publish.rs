@@ -55,7 +55,8 @@ impl Shared {
         }
     }
 
-    /// Publishes an event up to where its place is settled. Returns what says that it is
+    /// Publishes an event up to where its place is settled. What few publishes come to is
+    /// in boxes of its own, so that the others take little. Returns what says that it is
     /// stored, if there is something to wait for.
     pub(super) async fn submit(
         &self,
@@ -63,10 +64,10 @@ impl Shared {
     ) -> Result<Option<StoredReply>, BrokerError> {
         let mut claim = None;
         if brought.qos == Qos::EffectivelyOnce {
-            match self.once.claim(brought.topic, brought.event, self.time()).await {
+            match Box::pin(self.once.claim(brought.topic, brought.event, self.time())).await {
                 Found::New(new) => claim = Some(new),
                 Found::Published => {
-                    return self.put_records(brought.records).await.map(|()| None);
+                    return Box::pin(self.put_records(brought.records)).await.map(|()| None);
                 }
             }
         }
@@ -74,11 +75,13 @@ impl Shared {
         loop {
             let tried = match self.try_publish(&brought, size, &mut claim) {
                 Ok(tried) => tried,
-                Err(full) => self.publish_with_room(&brought, size, &mut claim, full).await,
+                Err(full) => {
+                    Box::pin(self.publish_with_room(&brought, size, &mut claim, full)).await
+                }
             };
             match tried {
                 Tried::Unwanted => {
-                    return self.put_records(brought.records).await.map(|()| None);
+                    return Box::pin(self.put_records(brought.records)).await.map(|()| None);
                 }
                 Tried::Refused(error) => return Err(error),
                 Tried::Appended(Appended::Now(_, notices)) => {
@@ -98,7 +101,7 @@ impl Shared {
                     claim = publication.claim.take();
                     drop(publication);
                     let trimmed = self.trimmed.notified();
-                    let _either = tokio::time::timeout(LOOK_AGAIN, trimmed).await;
+                    let _either = Box::pin(tokio::time::timeout(LOOK_AGAIN, trimmed)).await;
                 }
             }
         }

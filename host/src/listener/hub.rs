@@ -136,11 +136,14 @@ impl Hub {
     pub(super) fn submit(&self, outgoing: Outgoing) -> Submitting {
         let broker = self.broker.clone();
         let Outgoing { topic, event, qos, from, records, retained } = outgoing;
+        if qos == Qos::AtMostOnce || retained.is_kept() {
+            // The way of nearly all, with as little as can be.
+            return Box::pin(async move {
+                broker.submit(&topic, event, qos, Some(&from), records).await
+            });
+        }
         Box::pin(async move {
             let submitted = broker.submit(&topic, event, qos, Some(&from), records).await?;
-            if qos == Qos::AtMostOnce || retained.is_kept() {
-                return Ok(submitted);
-            }
             Ok(Submitted::UnderWay(Box::pin(async move {
                 let (stored, kept) = tokio::join!(submitted.stored(), retained.kept());
                 stored.and(kept)
