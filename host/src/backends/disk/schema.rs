@@ -20,6 +20,9 @@ pub(super) const PAGE_BYTES: u32 = 8192;
 const WRITER_CACHE_KIB: u32 = 32 * 1024;
 /// What each reader has of it.
 const READER_CACHE_KIB: u32 = 4 * 1024;
+/// How a file is opened that is written.
+const READ_WRITE: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 /// How long to wait for another program that looks into the file.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Statements that are kept prepared.
@@ -27,16 +30,14 @@ const STATEMENTS_MAX: usize = 64;
 
 /// Opens the file for writing, which is there, and brings it to the newest format.
 pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, StorageError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = connect(path, flags, vfs)?;
+    let mut connection = connect(path, READ_WRITE, vfs)?;
     // Nothing is changed in a file that is not ours.
     version(&connection, path, STEPS.len())?;
     let prepare = |connection: &mut Connection| -> rusqlite::Result<()> {
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
-        connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "cache_size", -i64::from(WRITER_CACHE_KIB))?;
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        sync_all(connection)?;
         migrate(connection, STEPS)
     };
     prepare(&mut connection).map_err(|error| failed(path, "cannot open the store", &error))?;
@@ -45,14 +46,15 @@ pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, 
 
 /// Opens the file, which [`open_writer`] has made ready, to bring its log in.
 pub(super) fn open_beside(path: &Path, vfs: Option<&str>) -> Result<Connection, StorageError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = connect(path, flags, vfs)?;
-    let prepare = || -> rusqlite::Result<()> {
-        connection.pragma_update(None, "synchronous", "full")?;
-        connection.pragma_update(None, "wal_autocheckpoint", 0)
-    };
-    prepare().map_err(|error| failed(path, "cannot open the store", &error))?;
+    let connection = connect(path, READ_WRITE, vfs)?;
+    sync_all(&connection).map_err(|error| failed(path, "cannot open the store", &error))?;
     Ok(connection)
+}
+
+/// Has a connection sync what it writes, and bring the log in when it is told to only.
+fn sync_all(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
 
 /// Opens the file for reading, beside a process that writes to it or without one.
